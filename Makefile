@@ -1,0 +1,56 @@
+# engram: every target is a line or two that you could type by hand. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# The newest supported interpreter first in the list that has everything pinned; set PYTHON=... for another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test check test-unit test-slow generate format benchmark-reference benchmark-step clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-zA-Z_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with everything for development (respects PIP_FIND_LINKS)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "engram needs Python 3.11 or newer: install it, or say where: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv module: on Debian and Ubuntu 'apt-get install python3-venv'"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+demo: install ## Run examples/01-digits.yaml for finetune, replay and icarl; print the leaderboard and the report's path
+	$(BIN)/engram run examples/01-digits.yaml --vary algorithm.name=finetune,replay,icarl
+
+test: check ## Everything but the slow tests: linters, types, layers, unit and process tests
+	$(BIN)/pytest -m "not slow"
+
+check: install ## Linters, types, layers, generated files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m engram.spec.generate --check
+
+test-unit: install ## The fast tests only: no processes, no browser
+	$(BIN)/pytest -m "not slow and not process and not browser"
+
+test-slow: install ## Long trainings: the reference figures of digits and Fashion-MNIST
+	$(BIN)/pytest -m slow --timeout 3600
+
+generate: install ## Make the CRD and the field reference again from the types
+	$(BIN)/python -m engram.spec.generate
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+benchmark-reference: install ## Accuracy and forget rate of every algorithm against the bars of the README
+	$(BIN)/python benchmarks/reference.py
+
+benchmark-step: install ## CPU time of one local SGD step
+	$(BIN)/python benchmarks/local_step.py
+
+clean: ## Remove the virtual environment and caches; runs/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,81 @@
+"""Every exception that engram raises on purpose, so that a process edge catches exactly one base class.
+
+    EngramError                     exit 1
+    ├── ConfigurationError          exit 42   the job file, an option or a parameter must change
+    │   └── NumericalError          exit 42   a loss or update is not finite; says which worker, round and
+    what to lower ├── DataError                   exit 43   data are missing, unreadable, corrupt or unsafe
+    ├── RefusedError                exit 44   the aggregator refused this worker (token, version, job, split)
+    ├── RetryError                  exit 75   interrupted with the state saved: start again and it continues
+    ├── CheckpointError             exit 42   a checkpoint cannot be written or read; the one before is kept
+    └── FederationError             exit 1    the run cannot go on (backoff limit, deadline, quorum with
+    policy Fail)
+        └── ProtocolError           exit 1    bytes that are no message of ours
+
+`engram run` and the other commands that a person types report bad input of every kind, data included, with
+exit code 42; the pods' commands `engram aggregator` and `engram worker` use the codes above, which the
+operator's failure policy reads.
+"""
+
+from __future__ import annotations
+
+
+class EngramError(Exception):
+    """Base of all engram errors: a sentence to act on; `exit_code` is what the process ends with."""
+
+    exit_code: int = 1
+
+
+class ConfigurationError(EngramError):
+    """Something that the user wrote must change.
+
+    The text reads `FILE: FIELD: PROBLEM: REMEDY` with the parts that are known; `field` is a path as in the
+    file, such as `spec.tasks.count`.
+    """
+
+    exit_code = 42
+
+    def __init__(self, problem: str, *, field: str = "", file: str = "", remedy: str = "") -> None:
+        self.problem, self.field, self.file, self.remedy = problem, field, file, remedy
+        super().__init__(": ".join(part for part in (file, field, problem, remedy) if part))
+
+    def within(self, file: str) -> ConfigurationError:
+        """Return the same error naming `file`, for a caller that knows where the text came from."""
+        return type(self)(self.problem, field=self.field, file=self.file or file, remedy=self.remedy)
+
+
+class NumericalError(ConfigurationError):
+    """A loss or an update that is not finite: names the worker, the task and round, and what to lower."""
+
+
+class DataError(EngramError):
+    """Data that are missing, unreadable, corrupt or unsafe to read: says which file, what to put where."""
+
+    exit_code = 43
+
+
+class RefusedError(EngramError):
+    """The aggregator refused this worker for good: wrong token, version, job or split digest."""
+
+    exit_code = 44
+
+
+class RetryError(EngramError):
+    """The process was told to stop or lost its peer for too long; its state is saved."""
+
+    exit_code = 75
+
+
+class CheckpointError(EngramError):
+    """A checkpoint cannot be written (disk full) or read (corrupt, other job); the previous one is kept."""
+
+    exit_code = 42
+
+
+class FederationError(EngramError):
+    """The run cannot go on: too many failures, a deadline passed, or the quorum is out of reach with policy
+    Fail.
+    """
+
+
+class ProtocolError(FederationError):
+    """Bytes from the network that are not a message of this protocol version."""

@@ -1,0 +1,65 @@
+"""What an aggregation rule is, for the built-in ones and for a user's own in one file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from engram.errors import CheckpointError
+from engram.federation.messages import EMPTY, Tensors
+
+
+class OutOfRange(ValueError):
+    """An update holds values that no honest training from this global model gives; it was not added."""
+
+
+class Aggregation(ABC):
+    """A rule that makes the next global weights from a round's updates.
+
+    A round is `begin`, then `add` for every update in the order of arrival, then `finish`. A rule whose
+    result must not depend on that order has to see to it (the built-in ones do). Tensors with integers or
+    truth values are counters, never averaged: the result keeps the global model's. A user's own rule is a
+    subclass, named by `spec.aggregation.name: package.module:Class`, called with the job's parameters as a
+    mapping.
+    """
+
+    @abstractmethod
+    def begin(self, weights: Tensors, total_samples: int) -> None:
+        """Start a round from the global `weights`; the updates' samples will not sum to more than
+        `total_samples`.
+        """
+
+    @abstractmethod
+    def add(self, worker: str, samples: int, weights: Tensors) -> None:
+        """Take an update in: `samples` is its weight (at least 1), `weights` its full model.
+
+        Names, dtypes, shapes and finiteness are checked already. Raises OutOfRange before anything is added.
+        The arrays may be views of a network buffer: keep copies or keep them as they are, do not write to
+        them.
+        """
+
+    @abstractmethod
+    def finish(self) -> Tensors:
+        """Return the next global weights, with the names, order, dtypes and shapes given to `begin`.
+
+        Called only when at least one update was added.
+        """
+
+    def state(self) -> Tensors:
+        """Return what must survive a restart between rounds, such as a server optimiser's moments."""
+        return EMPTY
+
+    def restore(self, state: Tensors) -> None:
+        """Take over what `state` returned. Raises CheckpointError when this rule keeps no state."""
+        if state:
+            raise CheckpointError("the checkpoint holds state of an aggregation rule that keeps none")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return sentences about the last finished round that a reader of the report must see."""
+        return ()
+
+
+def averaged_names(weights: Tensors) -> tuple[str, ...]:
+    """Return the names of the tensors that a rule combines: those with floating-point elements."""
+    return tuple(name for name, array in weights.items() if np.issubdtype(array.dtype, np.floating))

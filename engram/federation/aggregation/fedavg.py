@@ -1,0 +1,48 @@
+"""fedavg: the mean of the updates, weighted by samples (McMahan et al. 2017, algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engram.federation.aggregation.base import Aggregation
+from engram.federation.aggregation.exact import ExactSum
+from engram.federation.messages import EMPTY, Tensors
+from engram.spec.parameters import NoParameters
+
+PLAIN_SUFFIXES = ("running_mean", "running_var")
+"""Statistics of normalisation layers by torch's names: server optimisers average them plainly, as a step with
+momentum could make a variance negative."""
+
+
+class FedAvg(Aggregation):
+    """w = sum_k (n_k / n) w_k, exact and independent of the order of arrival; memory: one float64 model."""
+
+    def __init__(self, parameters: NoParameters | None = None) -> None:
+        self._weights: Tensors = EMPTY
+        self._sum = ExactSum({}, 1)
+
+    def begin(self, weights: Tensors, total_samples: int) -> None:
+        """See `Aggregation.begin`."""
+        self._weights = weights
+        self._sum = ExactSum(weights, total_samples)
+
+    def add(self, worker: str, samples: int, weights: Tensors) -> None:
+        """See `Aggregation.add`."""
+        self._sum.add(samples, weights)
+
+    def finish(self) -> Tensors:
+        """See `Aggregation.finish`."""
+        mean = self._sum.mean()
+        result = {
+            name: self.step(name, array, mean[name]).astype(array.dtype) if name in mean else array
+            for name, array in self._weights.items()
+        }
+        self._weights, self._sum = EMPTY, ExactSum({}, 1)
+        return result
+
+    def step(self, name: str, current: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the next value of one tensor from the round's mean; server optimisers override this."""
+        return mean

@@ -1,0 +1,369 @@
+"""The aggregator: carries out what the round machine decides and speaks with the workers.
+
+It knows no socket and no clock. A transport feeds it what workers say, with the time, and sends what it
+returns. It is used from one thread at a time; a call may take as long as an evaluation or a checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from engram.errors import RefusedError
+from engram.federation import actions as act
+from engram.federation.checkpoint import CheckpointStore
+from engram.federation.engine import Engine
+from engram.federation.events import (
+    ConsolidatedIn,
+    EvaluationIn,
+    Event,
+    Failed,
+    Joined,
+    Left,
+    Tick,
+    UpdateIn,
+)
+from engram.federation.history import History, Observer
+from engram.federation.machine import Kind, Machine
+from engram.federation.messages import (
+    Ack,
+    Consolidate,
+    Consolidated,
+    Down,
+    Evaluate,
+    Evaluation,
+    Finish,
+    Heartbeat,
+    Hello,
+    Log,
+    Message,
+    Reject,
+    Tensors,
+    Train,
+    Up,
+    Update,
+    Wait,
+    Welcome,
+)
+from engram.federation.outcome import Outcome, Reason
+from engram.federation.presence import Presence
+from engram.federation.roles import GlobalLearner
+from engram.federation.settings import PROTOCOL, Settings
+from engram.federation.tensors import size_in_bytes
+from engram.federation.validation import Unfit
+
+COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)
+"""Messages whose bytes belong to a round's or task's row."""
+
+STOPPED_EXIT = 75
+"""A worker that ends with this code was told to stop and will come back, or its group has shrunk."""
+
+
+class Outgoing(NamedTuple):
+    """A message for a worker."""
+
+    worker: str
+    message: Down
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run is, for a display."""
+
+    stage: Kind
+    task: int
+    round: int
+    """0 at a task's end: consolidation and its evaluation."""
+    missing: tuple[str, ...]
+    """Workers that the run waits for."""
+    degraded: str
+    """Why the run waits beyond its deadline; empty when it does not."""
+
+
+class Aggregator:
+    """One run of a job, continued from the store's checkpoint where it has one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        learner: GlobalLearner,
+        store: CheckpointStore | None,
+        observer: Observer,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Prepare the run; nothing is sent before workers connect.
+
+        `timer` measures how long steps take and decides nothing. Raises ConfigurationError (aggregation
+        rule, or a checkpoint of another job) and CheckpointError.
+        """
+        self.settings = settings
+        self.outcome: Outcome | None = None
+        """How the run ended; None while it goes on."""
+        self._observer = observer
+        self._engine = Engine(settings, learner, store, observer, timer)
+        self._journal = self._engine.journal
+        self._machine = Machine(settings.plan(), self._engine.cursor)
+        self._presence = Presence(observer, settings.heartbeat_seconds)
+        self._connected: set[str] = set()
+        self._degraded = ""
+
+    # What a transport calls.
+
+    @property
+    def history(self) -> History:
+        """The run so far."""
+        return self._journal.history
+
+    @property
+    def weights(self) -> Tensors:
+        """The global model as it is now; read-only arrays."""
+        return self._engine.weights
+
+    @property
+    def message_limit(self) -> int:
+        """Largest message in bytes that a worker may send: four times the model, and some room."""
+        return 4 * size_in_bytes(self.weights) + self.settings.message_slack_bytes
+
+    @property
+    def deadline(self) -> float | None:
+        """When the stage that is open may close below all of its workers."""
+        return self._machine.deadline
+
+    def status(self) -> Status:
+        """Return where the run is."""
+        task, round = self._machine.position
+        return Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
+
+    def connect(self, worker: str, hello: Hello, now: float) -> list[Outgoing]:
+        """Take in a worker's hello on a new connection, which replaces an older one of the same worker.
+
+        Raises RefusedError when the worker does not belong here; nothing has changed then.
+        """
+        try:
+            self._check(worker, hello)
+        except RefusedError:
+            self._observer.rejected(worker, "unauthorised")
+            raise
+        if self.outcome is not None:
+            return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message))]
+        self._engine.samples[worker] = hello.samples
+        self._connected.add(worker)
+        if self._presence.joined(worker, now):
+            self._journal.reconnected(worker)
+        return self._feed(Joined(worker, hello.holds), now)
+
+    def receive(self, worker: str, message: Up, now: float) -> list[Outgoing]:
+        """Take in a message of a connected worker."""
+        if self.outcome is not None or worker not in self._connected:
+            return []
+        self._presence.heard(worker, now)
+        match message:
+            case Hello():
+                return self.connect(worker, message, now)
+            case Update():
+                return self._update(worker, message, now)
+            case Consolidated():
+                return self._consolidated(worker, message, now)
+            case Evaluation():
+                event = EvaluationIn(worker, message.task, message.round)
+                if self._machine.refusal(event) is None:
+                    self._engine.take_evaluation(worker, message)
+                return self._feed(event, now)
+            case Heartbeat():
+                self._presence.set(worker, _state_of(message))
+                self._observer.heartbeat(worker, message)
+            case Log():
+                return self._failed(worker, message, now)
+        return []
+
+    def heard(self, worker: str, now: float) -> None:
+        """Take part of a message as a sign of life."""
+        self._presence.heard(worker, now)
+
+    def disconnect(self, worker: str, now: float) -> list[Outgoing]:
+        """Note that a worker's connection is gone."""
+        if worker not in self._connected:
+            return []
+        self._connected.discard(worker)
+        self._presence.left(worker)
+        return self._feed(Left(worker), now)
+
+    def tick(self, now: float) -> list[Outgoing]:
+        """Let time pass; called about once a second."""
+        self._presence.tick(now)
+        return self._feed(Tick(), now)
+
+    def transferred(self, worker: str, direction: Literal["down", "up"], size: int, message: Message) -> None:
+        """Count the `size` bytes of a message: before it is received, or after it was returned.
+
+        Rows count orders and answers only, so that they are the same in every transport; heartbeats and
+        greetings go to the observer alone.
+        """
+        self._journal.transferred(worker, direction, size, in_row=isinstance(message, COUNTED))
+
+    def suspend(self, now: float) -> list[Outgoing]:
+        """Stop with everything durable; the same store continues it. Raises CheckpointError."""
+        if self.outcome is not None:
+            return []
+        self._journal.running(now)
+        self._engine.save(self._machine.cursor)
+        return self._end("suspended", "interrupted; the checkpoint is written", STOPPED_EXIT)
+
+    def fail(self, message: str, exit_code: int) -> list[Outgoing]:
+        """Stop for a reason from outside, such as a checkpoint that cannot be written."""
+        return [] if self.outcome is not None else self._end("failed", message, exit_code)
+
+    # What workers say.
+
+    def _check(self, worker: str, hello: Hello) -> None:
+        if hello.worker != worker or not self.settings.may_join(worker):
+            raise RefusedError(f"{hello.worker} is no worker of this job, or speaks for another")
+        if hello.protocol != PROTOCOL:
+            raise RefusedError(
+                f"{worker} speaks version {hello.protocol} of the protocol, the aggregator {PROTOCOL}: "
+                "run the same engram on both"
+            )
+        if hello.job_digest != self.settings.job_digest:
+            raise RefusedError(
+                f"{worker} has another job file (digest {hello.job_digest[:12]}, here "
+                f"{self.settings.job_digest[:12]}): start both from the same file"
+            )
+        if hello.split_digest != self._engine.split_digest:
+            raise RefusedError(
+                f"{worker} splits its data otherwise (digest {hello.split_digest[:12]}, here "
+                f"{self._engine.split_digest[:12]}): give both the same data set"
+            )
+
+    def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
+        event = UpdateIn(worker, update.task, update.round)
+        if self._machine.refusal(event) is None:
+            try:
+                self._engine.take_update(worker, update)
+            except Unfit as error:
+                return self._unfit(worker, error)
+            self._presence.set(worker, "connected")
+        return self._feed(event, now)
+
+    def _consolidated(self, worker: str, answer: Consolidated, now: float) -> list[Outgoing]:
+        event = ConsolidatedIn(worker, answer.task)
+        reason = self._machine.refusal(event)
+        try:
+            if reason is None:
+                self._engine.take_consolidated(worker, answer)
+            elif reason == "late" and answer.task == self._machine.cursor.task - 1:
+                self._engine.take_late_state(worker, answer)
+        except Unfit as error:
+            return self._unfit(worker, error)
+        return self._feed(event, now)
+
+    def _failed(self, worker: str, log: Log, now: float) -> list[Outgoing]:
+        if log.exit_code == STOPPED_EXIT:
+            return self._feed(Left(worker, leaving=True), now)
+        self._presence.set(worker, "failed")
+        self._journal.note(f"{worker} ended with exit code {log.exit_code}: {log.text}")
+        return self._feed(Failed(worker, log.text, log.exit_code), now)
+
+    def _unfit(self, worker: str, error: Unfit) -> list[Outgoing]:
+        task, round = self._machine.position
+        where = f"round {round} of task {task}" if round else f"end of task {task}"
+        self._journal.note(f"{where}: {worker} was rejected: {error.reason}: {error}")
+        return [self._reject(worker, error.reason, str(error))]
+
+    def _reject(self, worker: str, reason: str, message: str) -> Outgoing:
+        self._journal.rejected(worker, reason)
+        return Outgoing(worker, Reject(reason, message, *self._machine.position))
+
+    # What the machine wants.
+
+    def _feed(self, event: Event, now: float) -> list[Outgoing]:
+        if self.outcome is not None:
+            return []
+        self._journal.running(now)
+        outgoing: list[Outgoing] = []
+        for action in self._machine.handle(event, now):
+            outgoing += self._perform(action, now)
+        return outgoing
+
+    def _perform(self, action: act.Action, now: float) -> list[Outgoing]:
+        engine = self._engine
+        match action:
+            case act.BeginTask(task):
+                engine.begin_task(task)
+            case act.OpenStage():
+                self._degraded = ""
+                engine.open(action, now)
+            case act.Aggregate():
+                engine.aggregate(action, now)
+            case act.CloseTask():
+                engine.close_task(action, now)
+            case act.EvaluateHere(task):
+                engine.evaluate(task)
+            case act.SumEvaluations(workers=workers):
+                engine.sum_evaluations(workers, now)
+            case act.Checkpoint():
+                engine.commit(action)
+            case act.Degraded():
+                self._degrade(action)
+            case act.End(reason, message, exit_code):
+                return self._end(reason, message, exit_code)
+            case _:
+                return [self._letter(action)]
+        return []
+
+    def _letter(self, action: act.Letter) -> Outgoing:
+        worker, weights, seen, shared = action.worker, self.weights, self._engine.seen, self._engine.shared
+        match action:
+            case act.Greet(resend=resend):
+                return Outgoing(worker, self._welcome(worker, resend))
+            case act.Hold():
+                return Outgoing(worker, Wait())
+            case act.SendTrain(task=task, round=round):
+                self._presence.set(worker, "training")
+                return Outgoing(worker, Train(task, round, weights, seen(task), shared(worker, task, round)))
+            case act.SendConsolidate(task=task):
+                return Outgoing(worker, Consolidate(task, weights, seen(task), shared(worker, task, 0)))
+            case act.SendEvaluate(task=task, round=round):
+                return Outgoing(
+                    worker, Evaluate(task, round, weights, seen(task), shared(worker, task, round))
+                )
+            case act.Acknowledge(task=task, round=round):
+                return Outgoing(worker, Ack(task, round))
+            case act.Refuse(task=task, round=round, reason=reason):
+                what = f"the answer to round {round} of task {task}" if round else f"the end of task {task}"
+                return self._reject(worker, reason, f"{what} is not wanted: {reason}")
+
+    def _welcome(self, worker: str, resend: bool) -> Welcome:
+        task, round = self._machine.position
+        return Welcome(
+            job_digest=self.settings.job_digest,
+            task=task,
+            round=round,
+            heartbeat_seconds=self.settings.heartbeat_seconds,
+            state=self._engine.state_of(worker),
+            resend=resend,
+        )
+
+    def _degrade(self, action: act.Degraded) -> None:
+        what = f"round {action.round} of task {action.task}" if action.round else f"end of task {action.task}"
+        self._degraded = (
+            f"{what}: {action.have} of {action.needed} needed workers are in; "
+            f"waiting for {', '.join(action.missing)}"
+        )
+        self._journal.note(self._degraded)
+
+    def _end(self, reason: Reason, message: str, exit_code: int) -> list[Outgoing]:
+        self.outcome = Outcome(reason, message, self.history, self.weights, exit_code)
+        workers = sorted(self._connected)
+        if reason == "complete":
+            for worker in workers:
+                self._presence.set(worker, "finished")
+        self._observer.finished(reason, message, self.history)
+        return [Outgoing(worker, Finish(reason, message)) for worker in workers]
+
+
+def _state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:
+    if beat.state == "training":
+        return "training"
+    return "uploading" if beat.state == "uploading" else "connected"

@@ -1,0 +1,316 @@
+"""Messages as bytes and back: a small msgpack header with a table of tensors, then the tensors' raw bytes.
+
+    "ENG1" | header length (uint32) | header | zeros to a multiple of 16 | tensor | zeros | tensor | ...
+
+A header is [kind, {field: value}, [table, ...]]; a field that holds tensors names tables by index.
+Everything is little-endian. No deserialiser that could run code takes part, every length is checked before
+memory is taken, and whatever is odd raises ProtocolError.
+
+`Shared` groups are addressed by content: one that a connection has already carried goes as its digest only.
+Encoder and decoder of a connection keep the same memory of groups, because they see the same messages in the
+same order; a new connection starts with an empty memory on both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+import msgpack
+import numpy as np
+
+from engram.errors import ProtocolError
+from engram.federation.messages import ClassCounts, Down, Message, Shared, Tensors, Up
+from engram.federation.tensors import (
+    ALIGNMENT,
+    MAX_NAME,
+    Buffer,
+    TensorReader,
+    buffers_of,
+    digest_of,
+    rows_of,
+)
+
+MAGIC = b"ENG1"
+MAX_HEADER = 16 * 1024 * 1024
+MAX_TEXT = 1024 * 1024
+MAX_ITEMS = 1_000_000
+CARRIED_GROUPS = 32
+"""Shared groups that a connection remembers; the least recently used goes first."""
+CHUNK = 512 * 1024
+"""Largest piece that a transport is handed at once, in bytes."""
+
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
+FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
+UP = frozenset(kind.__name__ for kind in get_args(Up))
+DOWN = frozenset(kind.__name__ for kind in get_args(Down))
+
+
+Received = TypeVar("Received", bound=Message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A message as pieces of bytes; large ones are views of the tensors, so nothing is copied until sent."""
+
+    parts: tuple[Buffer, ...]
+    size: int
+
+    def chunks(self) -> Iterator[Buffer]:
+        """Yield the bytes in pieces of at most CHUNK; small neighbours are joined, large ones cut."""
+        small = bytearray()
+        for part in self.parts:
+            if len(small) + len(part) <= CHUNK:
+                small += part
+                continue
+            if small:
+                yield bytes(small)
+                small.clear()
+            view = memoryview(part)
+            whole = len(view) - len(view) % CHUNK
+            for start in range(0, whole, CHUNK):
+                yield view[start : start + CHUNK]
+            small += view[whole:]
+        if small:
+            yield bytes(small)
+
+    def join(self) -> bytes:
+        """Return all bytes in one piece."""
+        return b"".join(self.parts)
+
+
+class _Carried:
+    """The groups that a connection remembers, alike on both sides."""
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[bytes, Tensors] = OrderedDict()
+
+    def find(self, digest: bytes) -> Tensors | None:
+        """Return the group, which thereby counts as used."""
+        group = self._groups.get(digest)
+        if group is not None:
+            self._groups.move_to_end(digest)
+        return group
+
+    def remember(self, digest: bytes, group: Tensors) -> None:
+        """Take a group in."""
+        self._groups[digest] = group
+        self._groups.move_to_end(digest)
+
+    def forget_old(self) -> None:
+        """Drop the least recently used beyond the limit; called after every message."""
+        while len(self._groups) > CARRIED_GROUPS:
+            self._groups.popitem(last=False)
+
+
+class Digests:
+    """Digests of groups, each computed once while its arrays live; one for all connections of a process."""
+
+    def __init__(self, limit: int = 16) -> None:
+        self._known: OrderedDict[tuple[tuple[str, int], ...], tuple[Tensors, bytes]] = OrderedDict()
+        self._limit = limit
+
+    def of(self, group: Tensors) -> bytes:
+        """Return the group's digest. Arrays that were hashed are held, so that no identity is used twice."""
+        key = tuple((name, id(array)) for name, array in group.items())
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = (dict(group), digest_of(group))
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        return known[1]
+
+
+class Encoder:
+    """Encodes what one side of one connection sends."""
+
+    def __init__(self, digests: Digests | None = None) -> None:
+        self._carried = _Carried()
+        self._digests = digests or Digests()
+
+    def encode(self, message: Message) -> Encoded:
+        """Return the bytes of `message`. Raises ProtocolError when it holds what may not travel."""
+        kind = type(message).__name__
+        tables: list[list[Any]] = []
+        buffers: list[Buffer] = []
+        values = {
+            name: self._value(hint, getattr(message, name), tables, buffers)
+            for name, hint in FIELDS[kind].items()
+        }
+        self._carried.forget_old()
+        header = msgpack.packb([kind, values, tables], use_bin_type=True, default=_native)
+        if len(header) > MAX_HEADER:
+            raise ProtocolError(f"the header of {kind} has {len(header)} bytes, more than {MAX_HEADER}")
+        start = MAGIC + struct.pack("<I", len(header)) + header
+        start += bytes(-len(start) % ALIGNMENT)
+        return Encoded((start, *buffers), len(start) + sum(len(buffer) for buffer in buffers))
+
+    def _value(self, hint: Any, value: Any, tables: list[list[Any]], buffers: list[Buffer]) -> Any:
+        if hint == Tensors:
+            return self._add(value, tables, buffers)
+        if hint == Shared:
+            return {name: self._group(group, tables, buffers) for name, group in value.items()}
+        if hint is ClassCounts:
+            return [dict(value.right), dict(value.total), dict(value.right_unseen)]
+        return dict(value) if isinstance(value, Mapping) else value
+
+    def _group(self, group: Tensors, tables: list[list[Any]], buffers: list[Buffer]) -> list[Any]:
+        digest = self._digests.of(group)
+        if self._carried.find(digest) is not None:
+            return [digest]
+        self._carried.remember(digest, {})
+        return [digest, self._add(group, tables, buffers)]
+
+    @staticmethod
+    def _add(tensors: Tensors, tables: list[list[Any]], buffers: list[Buffer]) -> int:
+        tables.append(rows_of(tensors))
+        buffers.extend(buffers_of(tensors))
+        return len(tables) - 1
+
+
+class Decoder(Generic[Received]):
+    """Decodes what one side of one connection receives; `kinds` are the messages it may receive."""
+
+    def __init__(self, kinds: frozenset[str]) -> None:
+        self._kinds = kinds
+        self._carried = _Carried()
+
+    def decode(self, data: bytes | bytearray | memoryview) -> Received:
+        """Return the message; its arrays are read-only views of `data`. Raises ProtocolError."""
+        view = memoryview(data)
+        if len(view) < 8 or view[:4] != MAGIC:
+            raise ProtocolError("these bytes are no message of the engram protocol")
+        (length,) = struct.unpack("<I", view[4:8])
+        if length > MAX_HEADER or 8 + length > len(view):
+            raise ProtocolError("a message's header is longer than the message or its limit")
+        kind, values, tables = self._header(view[8 : 8 + length])
+        reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT)
+        groups = [reader.read(table) for table in tables]
+        reader.finish()
+        hints = FIELDS[kind]
+        if values.keys() != hints.keys():
+            raise ProtocolError(f"{kind} has other fields than {', '.join(hints)}")
+        fields = {name: self._field(f"{kind}.{name}", hints[name], values[name], groups) for name in hints}
+        self._carried.forget_old()
+        message: Received = KINDS[kind](**fields)
+        return message
+
+    def _header(self, data: memoryview) -> tuple[str, dict[str, Any], list[Any]]:
+        try:
+            header = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+            raise ProtocolError("a message's header cannot be read") from error
+        if not isinstance(header, list) or len(header) != 3:
+            raise ProtocolError("a message's header is not [kind, fields, tables]")
+        kind, values, tables = header
+        if not isinstance(kind, str) or kind not in self._kinds:
+            raise ProtocolError(f"a message of kind {str(kind)[:40]!r} is not expected here")
+        if not isinstance(values, dict) or not isinstance(tables, list):
+            raise ProtocolError("a message's header is not [kind, fields, tables]")
+        return kind, values, tables
+
+    def _field(self, where: str, hint: Any, value: Any, groups: list[Tensors]) -> Any:
+        if hint == Tensors:
+            return _table(where, value, groups)
+        if hint == Shared:
+            return self._shared(where, value, groups)
+        return _plain(where, hint, value)
+
+    def _shared(self, where: str, value: object, groups: list[Tensors]) -> dict[str, Tensors]:
+        shared: dict[str, Tensors] = {}
+        for name, entry in _mapping(where, value).items():
+            if not isinstance(name, str) or not isinstance(entry, list) or len(entry) not in (1, 2):
+                raise ProtocolError(f"{where}: a group is not name: [digest, table]")
+            digest = entry[0]
+            if not isinstance(digest, bytes) or len(digest) != 32:
+                raise ProtocolError(f"{where}: a group's digest has not 32 bytes")
+            if len(entry) == 2:
+                self._carried.remember(digest, _table(where, entry[1], groups))
+            found = self._carried.find(digest)
+            if found is None:
+                raise ProtocolError(f"{where}: a group was never sent on this connection")
+            shared[name] = found
+        return shared
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes that `message` takes on a fresh connection."""
+    return Encoder().encode(message).size
+
+
+def _native(value: object) -> object:
+    """Return numpy's scalars as Python's: learners count in numpy."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise ProtocolError(f"a value of type {type(value).__name__} may not travel")
+
+
+def _table(where: str, value: object, groups: list[Tensors]) -> Tensors:
+    if type(value) is not int or not 0 <= value < len(groups):
+        raise ProtocolError(f"{where} names a table that is not there")
+    return groups[value]
+
+
+def _mapping(where: str, value: object) -> dict[Any, Any]:
+    if not isinstance(value, dict) or len(value) > MAX_ITEMS:
+        raise ProtocolError(f"{where} is no mapping")
+    return value
+
+
+def _plain(where: str, hint: Any, value: Any) -> Any:
+    """Return a checked value of a field without tensors, in the type that the message declares."""
+    if hint is ClassCounts:
+        if not isinstance(value, list) or len(value) != 3:
+            raise ProtocolError(f"{where} is not [right, total, right_unseen]")
+        return ClassCounts(*(_counts(where, part) for part in value))
+    if hint == Mapping[str, float]:
+        return {_text(where, key): _number(where, number) for key, number in _mapping(where, value).items()}
+    if hint == tuple[int, ...]:
+        return _integers(where, value)
+    if hint == tuple[int, int] | None:
+        if value is None:
+            return None
+        if len(pair := _integers(where, value)) != 2:
+            raise ProtocolError(f"{where} is not a pair of integers")
+        return pair
+    if hint == float | None:
+        return None if value is None else _number(where, value)
+    if hint is float:
+        return _number(where, value)
+    if hint is int:
+        return _integer(where, value)
+    if type(value) is not hint or (isinstance(value, str | bytes) and len(value) > MAX_TEXT):
+        raise ProtocolError(f"{where} is not {hint.__name__} of at most {MAX_TEXT} bytes")
+    return value
+
+
+def _integer(where: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ProtocolError(f"{where} is no integer from 0")
+    return value
+
+
+def _integers(where: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MAX_ITEMS:
+        raise ProtocolError(f"{where} is no list of integers")
+    return tuple(_integer(where, item) for item in value)
+
+
+def _counts(where: str, value: object) -> dict[int, int]:
+    items = _mapping(where, value).items()
+    return {_integer(where, label): _integer(where, count) for label, count in items}
+
+
+def _number(where: str, value: object) -> float:
+    if type(value) not in (int, float):
+        raise ProtocolError(f"{where} is no number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise ProtocolError(f"{where} has a key that is no short text")
+    return value

@@ -1,0 +1,243 @@
+"""The aggregator's heavy half: weights, aggregation rule, global learner, checkpoint and history.
+
+`aggregator` decides with the round machine when each of these steps is due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from engram.errors import ConfigurationError, ProtocolError
+from engram.federation import actions as act
+from engram.federation.aggregation import OutOfRange, build
+from engram.federation.checkpoint import CheckpointStore, Snapshot
+from engram.federation.history import History, Observer, RoundRow, TaskRow
+from engram.federation.journal import Journal, as_row, summed
+from engram.federation.messages import EMPTY, Consolidated, Evaluation, Shared, Tensors, Update
+from engram.federation.roles import GlobalLearner
+from engram.federation.settings import STATE_BYTES, Settings
+from engram.federation.tensors import frozen
+from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
+
+
+@dataclass
+class Answers:
+    """What the workers of the open stage have sent, and who was missing when it closed."""
+
+    updates: dict[str, Update] = field(default_factory=dict)
+    """Without their weights, which are in the aggregation rule."""
+    results: dict[str, Consolidated] = field(default_factory=dict)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+
+class Engine:
+    """Everything of a run that is kept in its checkpoint, but for the machine's cursor."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        learner: GlobalLearner,
+        store: CheckpointStore | None,
+        observer: Observer,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Continue from the store's newest checkpoint, or make the model of the first task.
+
+        Raises ConfigurationError (aggregation rule, or a checkpoint of another job) and CheckpointError.
+        """
+        self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
+        self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
+        self._answers = Answers()
+        self._common: tuple[tuple[int, int], Shared] | None = None
+        self.samples: dict[str, int] = {}
+        """What each worker said it holds."""
+        self._states: dict[str, bytes] = {}
+        self.cursor: act.Cursor | None = None
+        """Where the checkpoint says to continue; None without one."""
+        found = store.load(settings.job_digest) if store is not None else None
+        if found is None:
+            self.journal = Journal(History(), observer, timer)
+            self.weights: Tensors = frozen(learner.begin_task(1, None))
+            """The global model as it is now; read-only."""
+            self._begun = 1
+            initial = learner.initial_counts()
+            self.journal.history.initial = None if initial is None else as_row(initial)
+        else:
+            self._resume(*found, observer, timer)
+
+    def _resume(
+        self, snapshot: Snapshot, notes: tuple[str, ...], observer: Observer, timer: Callable[[], float]
+    ) -> None:
+        self.journal = Journal(snapshot.history, observer, timer)
+        self.weights, self._begun, self.cursor = snapshot.weights, snapshot.begun, snapshot.cursor
+        self._states, self.samples = dict(snapshot.states), dict(snapshot.samples)
+        self._learner.restore(snapshot.begun, snapshot.learner)
+        self._rule.restore(snapshot.aggregation)
+        snapshot.history.faults.resumes += 1
+        for note in notes:
+            self.journal.note(note)
+
+    @property
+    def split_digest(self) -> str:
+        """Digest of the split that every worker must share."""
+        return self._learner.split_digest
+
+    # Answers of the open stage, taken in after the machine wants them.
+
+    def take_update(self, worker: str, update: Update) -> None:
+        """Validate an update and add it to the round. Raises Unfit, with nothing added."""
+        check_update(update, self.weights, self.samples[worker])
+        if update.samples:
+            try:
+                self._rule.add(worker, update.samples, update.weights)
+            except OutOfRange as error:
+                raise Unfit("norm", str(error)) from error
+        self._answers.updates[worker] = replace(update, weights=EMPTY)
+
+    def take_consolidated(self, worker: str, answer: Consolidated) -> None:
+        """Validate what a worker ends the task with and keep it. Raises Unfit."""
+        check_consolidated(answer, STATE_BYTES)
+        self._answers.results[worker] = answer
+
+    def take_late_state(self, worker: str, answer: Consolidated) -> None:
+        """Keep the state of a worker whose results come too late to count: it is still the worker's own.
+
+        Raises Unfit.
+        """
+        check_consolidated(answer, STATE_BYTES)
+        self._states[worker] = answer.state
+
+    def take_evaluation(self, worker: str, answer: Evaluation) -> None:
+        """Keep a worker's counts."""
+        self._answers.evaluations[worker] = answer
+
+    # What orders carry.
+
+    def state_of(self, worker: str) -> bytes:
+        """Return the worker's newest state that was accepted."""
+        newest = self._answers.results.get(worker)
+        return self._states.get(worker, b"") if newest is None else newest.state
+
+    def seen(self, task: int) -> tuple[int, ...]:
+        """Return the label ids of tasks 1..task in learning order."""
+        return self._learner.seen(task)
+
+    def shared(self, worker: str, task: int, round: int) -> Shared:
+        """Return the groups for all workers, asked for once a stage, and the worker's own."""
+        if self._common is None or self._common[0] != (task, round):
+            self._common = ((task, round), _fit_to_send(self._learner.shared("", task, round)))
+        return {**self._common[1], **_fit_to_send(self._learner.shared(worker, task, round))}
+
+    # The machine's actions.
+
+    def begin_task(self, task: int) -> None:
+        """Make the weights that a task starts from, once."""
+        if self._begun < task:
+            self.weights = frozen(self._learner.begin_task(task, self.weights))
+            self._begun = task
+
+    def open(self, stage: act.OpenStage, now: float) -> None:
+        """Start a stage without answers."""
+        self._common = None
+        if stage.kind == "evaluate":
+            self._answers.evaluations = {}
+            self.journal.open_evaluation(now)
+            return
+        self._answers = Answers()
+        self.journal.open(now)
+        if stage.kind == "round":
+            known = [self.samples.get(worker) for worker in stage.workers]
+            most = max([samples for samples in known if samples is not None], default=1)
+            # A worker that never said hello is assumed to hold as much as the largest.
+            self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
+            self._observer.round_started(stage.task, stage.round)
+
+    def aggregate(self, action: act.Aggregate, now: float) -> None:
+        """Make the next global model; when all abstained it stays as it is."""
+        updates = {worker: self._answers.updates[worker] for worker in action.workers}
+        self._answers.updates, self._answers.absent = updates, action.absent
+        self.journal.answered(now, "train", [update.metrics for update in updates.values()])
+        with self.journal.timed("aggregate"):
+            if any(update.samples for update in updates.values()):
+                self.weights = self._checked(self._rule.finish())
+                for warning in self._rule.warnings():
+                    self.journal.note(f"task {action.task}, round {action.round}: {warning}")
+            self._learner.close_round(action.task, action.round, self.weights, updates)
+
+    def _checked(self, weights: Tensors) -> Tensors:
+        try:
+            check_like(weights, self.weights)
+        except Unfit as error:
+            raise ConfigurationError(
+                f"{self._settings.aggregation.name} returned weights that do not fit: {error}",
+                field="spec.aggregation.name",
+                remedy="return the names, dtypes and shapes that begin() was given",
+            ) from error
+        return frozen({name: weights[name] for name in self.weights})
+
+    def close_task(self, action: act.CloseTask, now: float) -> None:
+        """Hand the workers' results to the learner and keep their states."""
+        results = {worker: self._answers.results[worker] for worker in action.workers}
+        self._answers.absent = action.absent
+        self.journal.answered(now, "consolidate", [])
+        self.weights = frozen(self._learner.close_task(action.task, self.weights, results))
+        self._states.update({worker: answer.state for worker, answer in results.items()})
+
+    def evaluate(self, task: int) -> None:
+        """Evaluate the global model here."""
+        with self.journal.timed("evaluate"):
+            self.journal.evaluated(self._learner.evaluate(task, self.weights))
+
+    def sum_evaluations(self, workers: tuple[str, ...], now: float) -> None:
+        """Sum what the workers counted."""
+        self.journal.evaluated(summed([self._answers.evaluations[worker].counts for worker in workers]))
+        self.journal.answered(now, "evaluate", [])
+
+    def commit(self, action: act.Checkpoint) -> None:
+        """Complete the row of a round or task, make it durable and announce it. Raises CheckpointError."""
+        task, round = action.task, action.round
+        answers, history = self._answers, self.journal.history
+        row: RoundRow | TaskRow
+        if round:
+            row = self.journal.round_row(task, round, answers.updates, answers.absent)
+        else:
+            before = len(self.seen(task - 1)) if task > 1 else 0
+            row = self.journal.task_row(task, self.seen(task)[before:], answers.results, answers.absent)
+        if self._store is not None:
+            with self.journal.timed("checkpoint"):
+                self.save(action.cursor)
+        if isinstance(row, RoundRow):
+            self._observer.round_closed(row, history)
+        else:
+            self._observer.task_closed(row, history)
+
+    def save(self, cursor: act.Cursor) -> None:
+        """Write a checkpoint, where there is a store. Raises CheckpointError."""
+        if self._store is None:
+            return
+        self._store.save(
+            Snapshot(
+                job_digest=self._settings.job_digest,
+                cursor=cursor,
+                begun=self._begun,
+                weights=self.weights,
+                learner=self._learner.state(),
+                aggregation=self._rule.state(),
+                states=self._states,
+                samples=self.samples,
+                history=self.journal.history,
+            )
+        )
+
+
+def _fit_to_send(shared: Shared) -> Shared:
+    """Return an algorithm's groups as read-only arrays that may travel."""
+    try:
+        return {name: frozen(group) for name, group in shared.items()}
+    except ProtocolError as error:
+        raise ConfigurationError(
+            f"the algorithm's shared groups cannot be sent: {error}", field="spec.algorithm.name"
+        ) from error

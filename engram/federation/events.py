@@ -1,0 +1,67 @@
+"""What the round machine is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A worker has said hello, for the first time or again; `holds` is the order whose answer it has ready
+    or is working on, as (task, round) with round 0 for consolidation.
+    """
+
+    worker: str
+    holds: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Left:
+    """A worker's connection is gone; `leaving`: it said that it was told to stop."""
+
+    worker: str
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A worker has reported why it is about to end, and with which exit code."""
+
+    worker: str
+    text: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class UpdateIn:
+    """An update has passed validation."""
+
+    worker: str
+    task: int
+    round: int
+
+
+@dataclass(frozen=True)
+class ConsolidatedIn:
+    """A worker has ended the task."""
+
+    worker: str
+    task: int
+
+
+@dataclass(frozen=True)
+class EvaluationIn:
+    """A worker has counted its right predictions; `round` 0 is the evaluation at the task's end."""
+
+    worker: str
+    task: int
+    round: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Tick

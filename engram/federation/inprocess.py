@@ -1,0 +1,128 @@
+"""The in-process transport: workers are objects, messages are handed over, bytes are counted as on the wire.
+
+For benchmarks and tests without sockets. Workers take turns in a fixed order, so time passes only inside
+them; when all wait for somebody who is not there, the clock is set forward to the deadline instead of
+waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from engram.errors import FederationError
+from engram.federation.aggregator import Aggregator, Outgoing
+from engram.federation.clock import Clock
+from engram.federation.codec import Digests, Encoder
+from engram.federation.messages import Heartbeat, Message
+from engram.federation.outcome import Outcome
+from engram.federation.roles import LocalLearner
+from engram.federation.worker import WorkerSession
+
+HEARTBEAT_SECONDS = 0.5
+"""How often at most a worker's progress is shown while it trains."""
+
+
+class _Connection:
+    """One worker's session, with an encoder each way that only counts."""
+
+    def __init__(self, session: WorkerSession, digests: Digests) -> None:
+        self.session = session
+        self._encoders = {"down": Encoder(digests), "up": Encoder(digests)}
+
+    def size(self, direction: str, message: Message) -> int:
+        """Return the bytes that `message` would be on this connection."""
+        return self._encoders[direction].encode(message).size
+
+
+class _Run:
+    """The loop's state."""
+
+    def __init__(self, aggregator: Aggregator, workers: Mapping[str, LocalLearner]) -> None:
+        self._aggregator = aggregator
+        self._clock = Clock()
+        self._skipped = 0.0
+        digests = Digests()
+        digest = aggregator.settings.job_digest
+        self._connections = {
+            name: _Connection(WorkerSession(learner, name, digest), digests)
+            for name, learner in workers.items()
+        }
+        self._queue: deque[Outgoing] = deque()
+
+    def now(self) -> float:
+        """Return the time, deadlines that were skipped included."""
+        return self._clock() + self._skipped
+
+    def connect(self) -> None:
+        """Let every worker say hello."""
+        for name, connection in self._connections.items():
+            hello = connection.session.hello()
+            self._aggregator.transferred(name, "up", connection.size("up", hello), hello)
+            self._post(self._aggregator.connect(name, hello, self.now()))
+
+    def step(self) -> None:
+        """Hand over one message, or let the deadline pass when there is none."""
+        if not self._queue:
+            self._wait()
+            return
+        worker, message = self._queue.popleft()
+        connection = self._connections[worker]
+        for answer in connection.session.receive(message, self._progress(worker)):
+            self._aggregator.transferred(worker, "up", connection.size("up", answer), answer)
+            self._post(self._aggregator.receive(worker, answer, self.now()))
+
+    def suspend(self) -> None:
+        """Stop with everything durable."""
+        self._aggregator.suspend(self.now())
+
+    def _post(self, outgoing: list[Outgoing]) -> None:
+        for letter in outgoing:
+            size = self._connections[letter.worker].size("down", letter.message)
+            self._aggregator.transferred(letter.worker, "down", size, letter.message)
+            self._queue.append(letter)
+
+    def _wait(self) -> None:
+        """Set the clock forward to the deadline; nobody here has anything left to do."""
+        before = self._aggregator.status()
+        deadline = self._aggregator.deadline
+        if deadline is not None and deadline > self.now():
+            self._skipped += deadline - self.now()
+        self._post(self._aggregator.tick(self.now()))
+        status = self._aggregator.status()
+        if not self._queue and self._aggregator.outcome is None and status.stage == before.stage:
+            raise FederationError(
+                f"the run cannot go on: {status.degraded or status.stage}; missing: "
+                f"{', '.join(status.missing)}"
+            )
+
+    def _progress(self, worker: str) -> Callable[[float, float], None]:
+        last = 0.0
+
+        def report(share: float, loss: float) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last >= HEARTBEAT_SECONDS:
+                last = now
+                beat = Heartbeat("training", progress=share, loss=loss)
+                self._aggregator.receive(worker, beat, self.now())
+
+        return report
+
+
+def run_in_process(
+    aggregator: Aggregator, workers: Mapping[str, LocalLearner], stop: Callable[[], bool]
+) -> Outcome:
+    """Run the job to its end, or until `stop()` says so between two messages (then suspended).
+
+    A worker's exception propagates as it is. Raises FederationError when the quorum cannot be reached with
+    the workers given, CheckpointError when a checkpoint cannot be written.
+    """
+    run = _Run(aggregator, workers)
+    run.connect()
+    while aggregator.outcome is None:
+        if stop():
+            run.suspend()
+        else:
+            run.step()
+    return aggregator.outcome

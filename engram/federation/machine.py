@@ -1,0 +1,366 @@
+"""The round machine: what a federation does next, decided without a clock, a socket or a weight.
+
+The aggregator feeds events in (a worker joined, an update is in, time has passed) and carries out the actions
+that come back, in their order. What a closed round leads to (aggregate, evaluate, checkpoint, next round)
+comes in one list; a crash in the middle of it is a restart from the last checkpoint's cursor, which is all
+that the machine needs to remember.
+
+    gather ─► round 1 ─► ... ─► round n ─► consolidate ─► next task ... ─► finished
+                 └─► evaluate, where workers do it ◄─┘
+
+Every stage but the last asks a set of workers, with a quorum and a deadline: it closes when all are in, or
+when the deadline has passed and the quorum is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from engram.federation.actions import (
+    Acknowledge,
+    Action,
+    Aggregate,
+    BeginTask,
+    Checkpoint,
+    CloseTask,
+    Cursor,
+    Degraded,
+    End,
+    EvaluateHere,
+    Greet,
+    Hold,
+    OpenStage,
+    Refuse,
+    SendConsolidate,
+    SendEvaluate,
+    SendTrain,
+    SumEvaluations,
+)
+from engram.federation.events import (
+    ConsolidatedIn,
+    EvaluationIn,
+    Event,
+    Failed,
+    Joined,
+    Left,
+    Tick,
+    UpdateIn,
+)
+from engram.federation.sampling import Quorum, sample
+
+Asking: TypeAlias = Literal["round", "consolidate", "evaluate"]
+Kind: TypeAlias = Literal["gather", "finished"] | Asking
+Answer: TypeAlias = UpdateIn | ConsolidatedIn | EvaluationIn
+
+CONFIGURATION_EXIT = 42
+"""A worker that ends with this code would end so again: the run fails at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job fixes for the whole run."""
+
+    workers: tuple[str, ...]
+    rounds: tuple[int, ...]
+    """Rounds of each task."""
+    seed: int = 0
+    client_fraction: float = 1.0
+    quorum: Quorum = field(default_factory=Quorum)
+    deadline_seconds: float = 600.0
+    deadline_policy: Literal["Wait", "Fail"] = "Wait"
+    evaluate_on_workers: bool = False
+    evaluate_every_round: bool = False
+    elastic: bool = False
+
+
+@dataclass
+class _Stage:
+    """What the run waits for now."""
+
+    kind: Literal["gather"] | Asking
+    task: int
+    round: int
+    asked: set[str]
+    deadline: float
+    answered: set[str] = field(default_factory=set)
+    """Those asked whose answer is in; while gathering, those connected."""
+    degraded: bool = False
+
+
+class Machine:
+    """The state of one run; `handle` is the only way to change it."""
+
+    def __init__(self, plan: Plan, cursor: Cursor | None = None) -> None:
+        self.plan = plan
+        self.cursor = cursor or Cursor(members=tuple(sorted(plan.workers)))
+        """Where a restart would continue: the start of the current stage, evaluation aside."""
+        self._members = set(self.cursor.members)
+        self._connected: set[str] = set()
+        self._holds: dict[str, tuple[int, int]] = {}
+        self._stage: _Stage | None = None
+        self._finish: End | None = None
+
+    # What others may know.
+
+    @property
+    def kind(self) -> Kind:
+        """What the run waits for."""
+        if self._finish is not None:
+            return "finished"
+        return "gather" if self._stage is None else self._stage.kind
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(task, round) of the current stage, round 0 at a task's end."""
+        if self._stage is not None and self._stage.kind != "gather":
+            return self._stage.task, self._stage.round
+        return self.cursor.task, self.cursor.round
+
+    @property
+    def deadline(self) -> float | None:
+        """When the current stage may close below all; None when no stage runs."""
+        return None if self._stage is None or self._finish is not None else self._stage.deadline
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Workers that the current stage asks, sorted."""
+        return () if self._stage is None else tuple(sorted(self._stage.asked))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Workers that the current stage still waits for, sorted."""
+        if self._stage is None or self._finish is not None:
+            return ()
+        return tuple(sorted(self._stage.asked - self._stage.answered))
+
+    def refusal(self, answer: Answer) -> str | None:
+        """Return why an answer is not wanted (a reason of `messages.Reject`), or None when it is.
+
+        The aggregator asks before it looks into an update, and feeds the event only after validation.
+        """
+        kind = _kind(answer)
+        task, round = _position(answer)
+        if answer.worker not in self._members:
+            return "unauthorised"
+        stage = self._stage
+        if self._finish is not None or _order(task, round) < _order(*self.position):
+            return "late"
+        if stage is None or (kind, task, round) != (stage.kind, stage.task, stage.round):
+            # An evaluation follows the round or consolidation of the same position.
+            return "late" if stage is not None and stage.kind == "evaluate" else "protocol"
+        if answer.worker not in stage.asked:
+            return "protocol"
+        return "duplicate" if answer.worker in stage.answered else None
+
+    # Events.
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take an event in at time `now` (seconds, never going back) and return what to do, in order.
+
+        After the end it returns nothing.
+        """
+        actions = self._start(now) if self._stage is None else []
+        if self._finish is not None:
+            return actions
+        match event:
+            case Joined():
+                actions += self._joined(event, now)
+            case Left():
+                self._left(event)
+            case Failed(worker=worker, text=text, exit_code=code):
+                if code == CONFIGURATION_EXIT:
+                    actions += self._end("failed", f"{worker}: {text}", code)
+            case UpdateIn() | ConsolidatedIn() | EvaluationIn():
+                actions += self._answered(event)
+            case Tick():
+                pass
+        return actions + self._advance(now)
+
+    def _start(self, now: float) -> list[Action]:
+        if self._finish is not None:
+            return []
+        if self.cursor.task > len(self.plan.rounds):
+            return self._end("complete", "", 0)
+        deadline = now + self.plan.deadline_seconds
+        self._stage = stage = _Stage(
+            "gather", self.cursor.task, self.cursor.round, set(self._members), deadline
+        )
+        stage.answered = self._connected & stage.asked
+        return []
+
+    def _joined(self, event: Joined, now: float) -> list[Action]:
+        worker, stage = event.worker, self._stage
+        if stage is None:
+            return []
+        self._connected.add(worker)
+        self._holds.pop(worker, None)
+        if event.holds is not None:
+            self._holds[worker] = event.holds
+        if worker not in self._members:
+            self._set_members(self._members | {worker})
+        if not stage.asked:
+            # Everybody had left an elastic run: ask again, now that somebody is there.
+            return [Greet(worker), *self._reopen(stage, now)]
+        if stage.kind == "gather":
+            stage.asked.add(worker)
+            stage.answered.add(worker)
+        elif worker in stage.asked and worker not in stage.answered:
+            return self._order_of(worker, stage, greeted=False)
+        return [Greet(worker), Hold(worker)]
+
+    def _left(self, event: Left) -> None:
+        self._connected.discard(event.worker)
+        stage = self._stage
+        if stage is None:
+            return
+        if stage.kind == "gather":
+            stage.answered.discard(event.worker)
+        if not (event.leaving and self.plan.elastic):
+            return
+        self._set_members(self._members - {event.worker})
+        if event.worker not in stage.answered:
+            stage.asked.discard(event.worker)
+
+    def _answered(self, event: Answer) -> list[Action]:
+        task, round = _position(event)
+        reason = self.refusal(event)
+        if reason is not None:
+            return [Refuse(event.worker, task, round, reason)]
+        stage = self._stage
+        if stage is not None:
+            stage.answered.add(event.worker)
+        self._holds.pop(event.worker, None)
+        return [Acknowledge(event.worker, task, round)]
+
+    # Stages.
+
+    def _advance(self, now: float) -> list[Action]:
+        stage = self._stage
+        if stage is None or self._finish is not None or not stage.asked:
+            return []
+        have, needed = len(stage.answered), self._needed(stage)
+        overdue = now >= stage.deadline
+        if have == len(stage.asked) or (overdue and have >= needed):
+            return self._close(stage, now)
+        if not overdue or stage.degraded:
+            return []
+        stage.degraded = True
+        if self.plan.deadline_policy == "Fail":
+            return self._end("failed", self._shortage(stage, have, needed), 1)
+        return [Degraded(stage.task, stage.round, have, needed, self.missing)]
+
+    def _close(self, stage: _Stage, now: float) -> list[Action]:
+        task, round = stage.task, stage.round
+        workers = tuple(sorted(stage.answered))
+        absent = tuple(sorted(stage.asked - stage.answered))
+        match stage.kind:
+            case "gather":
+                if self.plan.elastic:
+                    self._set_members(stage.answered)
+                return self._next(now)
+            case "round":
+                return [Aggregate(task, round, workers, absent), *self._evaluate(task, round, now)]
+            case "consolidate":
+                return [CloseTask(task, workers, absent), *self._evaluate(task, 0, now)]
+            case _:
+                return [SumEvaluations(task, round, workers), *self._commit(task, round, now)]
+
+    def _evaluate(self, task: int, round: int, now: float) -> list[Action]:
+        if round > 0 and not self.plan.evaluate_every_round:
+            return self._commit(task, round, now)
+        if self.plan.evaluate_on_workers:
+            return self._open("evaluate", task, round, now)
+        return [EvaluateHere(task, round), *self._commit(task, round, now)]
+
+    def _commit(self, task: int, round: int, now: float) -> list[Action]:
+        if round == 0:
+            following = (task + 1, 1)
+        else:
+            following = (task, round + 1 if round < self.plan.rounds[task - 1] else 0)
+        self.cursor = replace(self.cursor, task=following[0], round=following[1])
+        return [Checkpoint(task, round, self.cursor), *self._next(now)]
+
+    def _next(self, now: float) -> list[Action]:
+        """Open what the cursor points at."""
+        task, round = self.cursor.task, self.cursor.round
+        if task > len(self.plan.rounds):
+            return self._end("complete", "", 0)
+        if round == 0:
+            return self._open("consolidate", task, 0, now)
+        return [BeginTask(task), *self._open("round", task, round, now)]
+
+    def _open(self, kind: Asking, task: int, round: int, now: float) -> list[Action]:
+        asked = self.cursor.members
+        if kind == "round":
+            asked = sample(self.plan.seed, task, round, asked, self.plan.client_fraction)
+        self._stage = stage = _Stage(kind, task, round, set(asked), now + self.plan.deadline_seconds)
+        actions: list[Action] = [OpenStage(kind, task, round, asked)]
+        for worker in asked:
+            if worker in self._connected:
+                actions += self._order_of(worker, stage, greeted=True)
+        return actions
+
+    def _reopen(self, stage: _Stage, now: float) -> list[Action]:
+        if stage.kind == "gather":
+            return self._start(now)
+        return self._open(stage.kind, stage.task, stage.round, now)
+
+    def _order_of(self, worker: str, stage: _Stage, *, greeted: bool) -> list[Action]:
+        """Return what tells `worker` its part in the stage: the order, or to send the answer it holds."""
+        holds = self._holds.pop(worker, None)
+        if stage.kind != "evaluate" and holds == (stage.task, stage.round):
+            return [Greet(worker, resend=True)]
+        order: Action
+        if stage.kind == "round":
+            order = SendTrain(worker, stage.task, stage.round)
+        elif stage.kind == "consolidate":
+            order = SendConsolidate(worker, stage.task)
+        else:
+            order = SendEvaluate(worker, stage.task, stage.round)
+        return [order] if greeted else [Greet(worker), order]
+
+    # Small questions.
+
+    def _needed(self, stage: _Stage) -> int:
+        if stage.kind == "gather" and self.plan.elastic:
+            return 1
+        return self.plan.quorum.of(len(stage.asked))
+
+    def _set_members(self, members: Iterable[str]) -> None:
+        self._members = set(members)
+        self.cursor = replace(self.cursor, members=tuple(sorted(self._members)))
+
+    def _shortage(self, stage: _Stage, have: int, needed: int) -> str:
+        what = {
+            "gather": "the start",
+            "round": f"round {stage.round} of task {stage.task}",
+            "consolidate": f"the end of task {stage.task}",
+        }.get(stage.kind, f"the evaluation of task {stage.task}")
+        return (
+            f"{what}: {have} of {needed} workers at the deadline of {self.plan.deadline_seconds:g} s, "
+            f"missing {', '.join(self.missing)}; raise spec.aggregation.roundDeadlineSeconds, lower "
+            "quorum, or set deadlinePolicy: Wait"
+        )
+
+    def _end(self, reason: Literal["complete", "failed"], message: str, exit_code: int) -> list[Action]:
+        if self._finish is not None:
+            return []
+        self._finish = End(reason, message, exit_code)
+        return [self._finish]
+
+
+def _kind(answer: Answer) -> Kind:
+    if isinstance(answer, UpdateIn):
+        return "round"
+    return "consolidate" if isinstance(answer, ConsolidatedIn) else "evaluate"
+
+
+def _position(answer: Answer) -> tuple[int, int]:
+    return answer.task, 0 if isinstance(answer, ConsolidatedIn) else answer.round
+
+
+def _order(task: int, round: int) -> tuple[int, float]:
+    """Return a key that sorts positions in time: a task's end (round 0) comes after its rounds."""
+    return task, round or float("inf")

@@ -1,0 +1,106 @@
+"""What federation asks of learning: one protocol for a worker, one for the aggregator. Neither mentions
+torch.
+
+`engram.learning` implements both for every algorithm; the federation's tests and benchmarks implement them in
+a few lines of numpy. All methods are synchronous and deterministic: the same job and the same arguments give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from engram.federation.messages import (
+    ClassCounts,
+    Consolidate,
+    Consolidated,
+    Evaluate,
+    Shared,
+    Tensors,
+    Train,
+    Update,
+)
+
+Progress: TypeAlias = Callable[[float, float], None]
+"""Called during local training with (share of the steps done, latest loss); must be cheap and thread-safe."""
+
+
+class LocalLearner(Protocol):
+    """A worker's side: its data, its exemplars, its local training."""
+
+    samples: int
+    """All training samples that the worker holds over the whole job."""
+    split_digest: str
+    device: str
+
+    def restore(self, state: bytes) -> None:
+        """Take over the state that the aggregator kept at the end of the last task; empty: start afresh."""
+        ...
+
+    def train(self, order: Train, progress: Progress) -> Update:
+        """Train one round from `order.weights`. Raises NumericalError when a loss is not finite."""
+        ...
+
+    def consolidate(self, order: Consolidate) -> Consolidated:
+        """End a task: choose exemplars, compute class sums, Fisher ... with the task's final global weights.
+
+        Idempotent by task: called twice for the same task it returns the same value.
+        """
+        ...
+
+    def evaluate(self, order: Evaluate) -> ClassCounts:
+        """Count right predictions on this worker's part of the test set."""
+        ...
+
+
+class GlobalLearner(Protocol):
+    """The aggregator's side: the initial model, what goes down beside it, what becomes of what comes up,
+    evaluation.
+    """
+
+    split_digest: str
+
+    def seen(self, task: int) -> tuple[int, ...]:
+        """Return the label ids of tasks 1..task in learning order."""
+        ...
+
+    def begin_task(self, task: int, weights: Tensors | None) -> Tensors:
+        """Return the weights that task `task` starts from: seeded for task 1 (`weights` is None), else with a
+        grown head.
+        """
+        ...
+
+    def shared(self, worker: str, task: int, round: int) -> Shared:
+        """Return what `worker` gets beside the weights; round 0 is for consolidation. `worker` empty: for all
+        alike.
+        """
+        ...
+
+    def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
+        """Learn of the new global weights and of each accepted update's metrics and info (their weights are
+        dropped).
+        """
+        ...
+
+    def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
+        """Take in what the workers consolidated; return the task's final weights (as given, or corrected)."""
+        ...
+
+    def evaluate(self, task: int, weights: Tensors) -> ClassCounts:
+        """Evaluate on the whole test set of the classes seen (and of the unseen, if the job asks)."""
+        ...
+
+    def initial_counts(self) -> ClassCounts | None:
+        """Return the counts of the freshly initialised model over all classes, when `evaluation.unseen` asks
+        for them.
+        """
+        ...
+
+    def state(self) -> Tensors:
+        """Return what must survive a restart of the aggregator beside the weights."""
+        ...
+
+    def restore(self, task: int, state: Tensors) -> None:
+        """Take over what `state` returned; `task` is the current task."""
+        ...

@@ -1,0 +1,89 @@
+"""What the federation needs to know of a job, as one frozen value read in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engram.federation.machine import Plan
+from engram.federation.sampling import Quorum
+from engram.spec import FederatedIncrementalJob, aggregation_parameters
+from engram.spec.base import Spec
+from engram.spec.training import Aggregation, Evaluation
+
+PROTOCOL = 1
+"""The version of the messages; a peer with another one is refused."""
+STATE_BYTES = 256 * 1024
+"""Largest state blob that a worker may leave with the aggregator at a task's end."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything of a job that aggregator and transports act on."""
+
+    job_digest: str
+    seed: int
+    workers: tuple[str, ...]
+    """Names of the workers that the job starts with, in file order."""
+    rounds: tuple[int, ...]
+    """Rounds of each task; `rounds[t - 1]` of task t."""
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    aggregation_parameters: Spec | dict[str, Any] = field(default_factory=dict)
+    """Parsed for a built-in rule, the plain mapping for one of the user's own."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    elastic: bool = False
+    """Workers beyond `workers` may join (partition local)."""
+    groups: tuple[str, ...] = ()
+    """Names of the worker groups that may grow when `elastic`."""
+    heartbeat_seconds: float = 10.0
+    """Workers send a sign of life so often; three missed ones show a worker as disconnected."""
+    hello_seconds: float = 10.0
+    """How long a new connection may take to say hello."""
+    linger_seconds: float = 5.0
+    """How long the aggregator waits at the end for workers that are just reconnecting, to tell them."""
+    message_slack_bytes: int = 16 * 1024 * 1024
+    """Room in a message beside four times the model: header, results of consolidation, a grown head."""
+
+    @classmethod
+    def from_job(cls, job: FederatedIncrementalJob, rounds: Sequence[int]) -> Settings:
+        """Return the settings of `job`, whose task t has `rounds[t - 1]` rounds.
+
+        Raises ConfigurationError when the aggregation's parameters are not valid.
+        """
+        spec = job.spec
+        return cls(
+            job_digest=job.digest(),
+            seed=spec.seed,
+            workers=tuple(worker.name for worker in job.workers()),
+            rounds=tuple(rounds),
+            aggregation=spec.aggregation,
+            aggregation_parameters=aggregation_parameters(job),
+            evaluation=spec.evaluation,
+            elastic=spec.dataset.partition.method == "local",
+            groups=tuple(group.name for group in spec.workers),
+        )
+
+    def plan(self) -> Plan:
+        """Return what the round machine needs of these settings."""
+        aggregation = self.aggregation
+        return Plan(
+            workers=self.workers,
+            rounds=self.rounds,
+            seed=self.seed,
+            client_fraction=aggregation.client_fraction,
+            quorum=Quorum.parse(aggregation.quorum),
+            deadline_seconds=float(aggregation.round_deadline_seconds),
+            deadline_policy=aggregation.deadline_policy,
+            evaluate_on_workers=self.evaluation.location == "workers",
+            evaluate_every_round=self.evaluation.every == "round",
+            elastic=self.elastic,
+        )
+
+    def may_join(self, worker: str) -> bool:
+        """Return whether a worker of this name belongs to the job, newcomers of elastic groups included."""
+        if worker in self.workers:
+            return True
+        match = re.fullmatch(r"trainworker-([a-z][a-z0-9]*)-(0|[1-9][0-9]{0,5})", worker)
+        return self.elastic and match is not None and match[1] in self.groups

@@ -1,0 +1,69 @@
+"""Is what a worker sent fit to be used? Checked whole, against the model, before a bit of it is added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from engram.federation.messages import Consolidated, Tensors, Update
+
+
+class Unfit(ValueError):
+    """An answer that must not be used; `reason` is one of `messages.Reject`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def check_update(update: Update, model: Tensors, samples: int) -> None:
+    """Raise Unfit unless `update` is one of `model`'s shape from a worker that holds `samples` samples.
+
+    An abstaining update (samples 0) carries no weights.
+    """
+    if update.samples == 0:
+        if update.weights:
+            raise Unfit("protocol", "an update of 0 samples carries weights")
+        return
+    if not 0 < update.samples <= samples:
+        raise Unfit("norm", f"{update.samples} samples, but the worker said it holds {samples}")
+    check_like(update.weights, model)
+    check_finite(update.weights)
+    check_finite(update.info)
+
+
+def check_consolidated(answer: Consolidated, state_bytes: int) -> None:
+    """Raise Unfit unless the results are finite and the state blob is at most `state_bytes` long."""
+    if len(answer.state) > state_bytes:
+        raise Unfit("too-large", f"the state has {len(answer.state)} bytes, more than {state_bytes}")
+    check_finite(answer.results)
+
+
+def check_like(tensors: Tensors, model: Tensors) -> None:
+    """Raise Unfit unless names, dtypes and shapes are the model's."""
+    if tensors.keys() != model.keys():
+        different = sorted(tensors.keys() ^ model.keys())
+        raise Unfit("shape", f"other tensors than the model's: {', '.join(different)[:200]}")
+    for name, array in model.items():
+        given = tensors[name]
+        if given.dtype != array.dtype or given.shape != array.shape:
+            raise Unfit(
+                "shape", f"{name} is {given.dtype}{given.shape}, the model has {array.dtype}{array.shape}"
+            )
+
+
+def check_finite(tensors: Tensors) -> None:
+    """Raise Unfit when a floating-point tensor holds NaN or an infinity."""
+    for name, array in tensors.items():
+        if array.size == 0 or not np.issubdtype(array.dtype, np.floating):
+            continue
+        # The extremes carry any NaN or infinity along, without a copy of the size of the tensor.
+        if not (math.isfinite(float(array.max())) and math.isfinite(float(array.min()))):
+            raise Unfit("non-finite", f"{name} holds values that are not finite")
+
+
+def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are finite numbers; a display value is no reason to lose an update."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,126 @@
+"""fedewc: elastic weight consolidation in a federation (Kirkpatrick et al. 2017, equation 3), with one
+running Fisher matrix (online EWC: Schwarz et al. 2018, "Progress & compress", section 3.2).
+
+Each worker computes the diagonal of its Fisher information at the task's final global model; the aggregator
+averages them by samples and adds them to the decayed sum of the tasks before. In class-incremental runs the
+method is hopeless: it protects weights, but nothing tells old classes from new ones. It ships as a baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engram.data.types import Indices
+from engram.federation.messages import Consolidated, Shared, Tensors
+from engram.learning import losses
+from engram.learning.algorithm import Algorithm, Batch, LocalContext, TaskScope
+from engram.learning.context import FORWARD_BATCH
+from engram.learning.tensors import copied, prefixed, to_numpy, unprefixed
+from engram.spec.base import Spec
+from engram.spec.parameters import FedEwcParameters
+
+FISHER, ANCHOR = "fisher", "anchor"
+
+
+class FedEwc(Algorithm):
+    """Adds lambda/2 sum_i F_i (w_i - w*_i)^2 to every step's loss."""
+
+    Parameters: ClassVar[type[Spec]] = FedEwcParameters
+
+    def __init__(self, parameters: FedEwcParameters) -> None:
+        super().__init__(parameters)
+        self.strength = parameters.strength
+        self.decay = parameters.decay
+        self.fisher: Tensors = {}
+        self.anchor: Tensors = {}
+
+    def loss(self, context: LocalContext, batch: Batch) -> Tensor:
+        """Return cross-entropy + lambda/2 sum F (w - w*)^2; the penalty is absent in the first task."""
+        loss = super().loss(context, batch)
+        if FISHER not in context.groups:
+            return loss
+        parameters = dict(context.network.named_parameters())
+        penalty = losses.elastic(parameters, context.shared[ANCHOR], context.shared[FISHER])
+        return loss + self.strength / 2 * penalty
+
+    def consolidate(self, context: LocalContext) -> Tensors:
+        """Return the diagonal Fisher information of the worker's labelled samples of the task."""
+        positions = self.labelled(context.share, context.scope.task)
+        return {name: to_numpy(f) for name, f in fisher_diagonal(context, positions).items()}
+
+    def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
+        """Send w* and F with training rounds."""
+        return {ANCHOR: self.anchor, FISHER: self.fisher} if self.fisher and round > 0 else {}
+
+    def close_task(self, scope: TaskScope, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
+        """Average the workers' Fishers into the running one; w* becomes the task's final weights."""
+        measured = [(result.samples, result.results) for result in results.values() if result.results]
+        self.fisher = accumulated(self.fisher, averaged(measured), self.decay)
+        self.anchor = copied({name: weights[name] for name in self.fisher})
+        return weights
+
+    def aggregator_state(self) -> Tensors:
+        """Return F and w*."""
+        return {**prefixed(FISHER, self.fisher), **prefixed(ANCHOR, self.anchor)}
+
+    def restore_aggregator(self, state: Tensors) -> None:
+        """Take F and w* back."""
+        self.fisher = unprefixed(FISHER, state)
+        self.anchor = unprefixed(ANCHOR, state)
+
+
+def fisher_diagonal(context: LocalContext, positions: Indices) -> dict[str, Tensor]:
+    """Return F_i = mean over samples of (d log p(label | x) / d w_i)^2, by parameter name; empty for none.
+
+    The empirical Fisher: labels are the true ones. The network is in eval mode.
+    """
+    if len(positions) == 0:
+        return {}
+    network = context.network
+    network.eval()
+    parameters = dict(network.named_parameters())
+    total = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+    for start in range(0, len(positions), FORWARD_BATCH):
+        part = positions[start : start + FORWARD_BATCH]
+        for image, target in zip(context.images(part), context.rows(part), strict=True):
+            loss = losses.cross_entropy(network(image.unsqueeze(0)), target.unsqueeze(0))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    total[name] += gradient.square()
+    return {name: tensor / len(positions) for name, tensor in total.items()}
+
+
+def averaged(measured: list[tuple[int, Tensors]]) -> dict[str, NDArray[Any]]:
+    """Return the mean of the workers' Fishers weighted by samples, summed in float64."""
+    samples = sum(count for count, _ in measured)
+    if samples == 0:
+        return {}
+    result: dict[str, NDArray[Any]] = {}
+    for name, first in measured[0][1].items():
+        total = np.zeros(first.shape, np.float64)
+        for count, fisher in measured:
+            total += count * fisher[name].astype(np.float64)
+        result[name] = (total / samples).astype(first.dtype)
+    return result
+
+
+def accumulated(running: Tensors, new: Tensors, decay: float) -> dict[str, NDArray[Any]]:
+    """Return decay x running + new; the rows that the head has grown since count as zero in `running`."""
+    if not new:
+        return copied(running)
+    result: dict[str, NDArray[Any]] = {}
+    for name, fresh in new.items():
+        total = fresh.copy()
+        if name in running:
+            old = running[name]
+            view = total if total.shape == old.shape else total[: len(old)]
+            view += np.asarray(decay * old, fresh.dtype)
+        result[name] = total
+    return result

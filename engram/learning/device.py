@@ -1,0 +1,66 @@
+"""Where tensors live and how torch computes: device, precision, threads and determinism."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from engram.errors import ConfigurationError
+from engram.spec.training import Training
+
+
+def pick_device() -> torch.device:
+    """Return the CUDA device where one is visible, else the CPU (hide GPUs by CUDA_VISIBLE_DEVICES="")."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def configure(device: torch.device, threads: int) -> None:
+    """Set the process up so that equal inputs give equal bytes; cheap enough to call before every round.
+
+    Strict on the CPU, where bit identity is promised (federation.md, "Determinism"); on CUDA an operation
+    without a deterministic implementation is allowed.
+    """
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        return
+    if not torch.are_deterministic_algorithms_enabled():
+        # The same switch as torch.use_deterministic_algorithms(True), which also loads torch's compiler: half
+        # a second and 35 MB in every process.
+        torch.set_deterministic_debug_mode("error")
+        # Filling every fresh buffer with NaN is a debugging aid that costs time and changes no result.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def precision(device: torch.device, training: Training) -> AbstractContextManager[object]:
+    """Return the autocast context of `training.precision`; weights and optimiser stay float32."""
+    wanted = training.precision
+    if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def memory_guard(where: str) -> Iterator[None]:
+    """Turn running out of memory inside the block into a ConfigurationError that names `where`."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(where) from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise _out_of_memory(where) from error
+
+
+def _out_of_memory(where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"out of memory: {where}",
+        field="spec.training.batchSize",
+        remedy="lower batchSize, take a smaller spec.model, or give the process more memory",
+    )

@@ -1,0 +1,75 @@
+"""The aggregator's side of a run: initial weights, the growing head, what goes down, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engram.federation.messages import ClassCounts, Consolidated, Shared, Tensors, Update
+from engram.learning.device import configure, memory_guard
+from engram.learning.evaluate import Examiner
+from engram.learning.setting import Setting
+from engram.learning.tensors import copied, grown
+
+
+class Coordinator:
+    """Implements `engram.federation.roles.GlobalLearner` for every algorithm."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._threads = setting.job.spec.training.threads
+        configure(setting.device, self._threads)
+        self._algorithm = setting.algorithm()
+        self._examiner: Examiner | None = None
+        self.split_digest = setting.split.digest
+
+    def seen(self, task: int) -> tuple[int, ...]:
+        """Return the label ids of tasks 1..task in learning order."""
+        return self._setting.scope(task).seen
+
+    def begin_task(self, task: int, weights: Tensors | None) -> Tensors:
+        """Return the weights that `task` starts from, by value: seeded for the first, else with new rows."""
+        rows = len(self.seen(task))
+        if weights is None:
+            weights = copied(self._setting.initial)
+            return {
+                name: array[:rows] if name.startswith("head.") else array for name, array in weights.items()
+            }
+        return copied(grown(weights, self._setting.initial, rows))
+
+    def shared(self, worker: str, task: int, round: int) -> Shared:
+        """Return what `worker` gets beside the weights; round 0 is for consolidation and evaluation."""
+        return self._algorithm.shared(worker, self._setting.scope(task), round)
+
+    def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
+        """Tell the algorithm of the round's new global weights and of the updates, by worker name."""
+        self._algorithm.close_round(self._setting.scope(task), round, weights, dict(sorted(updates.items())))
+
+    def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
+        """Give the algorithm the workers' results, in the order of their names; return the final weights."""
+        scope = self._setting.scope(task)
+        return self._algorithm.close_task(scope, weights, dict(sorted(results.items())))
+
+    def evaluate(self, task: int, weights: Tensors) -> ClassCounts:
+        """Evaluate on the whole test set of the classes seen (and of the unseen, if the job asks)."""
+        scope = self._setting.scope(task)
+        with memory_guard(f"the aggregator, evaluation after task {task}"):
+            groups = self._algorithm.shared("", scope, 0)
+            return self._examine().count(self._algorithm, scope, weights, groups)
+
+    def initial_counts(self) -> ClassCounts | None:
+        """Return the counts of the freshly initialised model where `evaluation.unseen` asks for them."""
+        return self._examine().count_initial() if self._setting.job.spec.evaluation.unseen else None
+
+    def state(self) -> Tensors:
+        """Return what must survive a restart of the aggregator beside the weights, by value."""
+        return copied(self._algorithm.aggregator_state())
+
+    def restore(self, task: int, state: Tensors) -> None:
+        """Take over what `state` returned."""
+        self._algorithm.restore_aggregator(state)
+
+    def _examine(self) -> Examiner:
+        configure(self._setting.device, self._threads)
+        if self._examiner is None:
+            self._examiner = Examiner(self._setting, self._setting.split.test)
+        return self._examiner

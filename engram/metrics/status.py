@@ -1,0 +1,345 @@
+"""The live status of a run: the aggregator's events, folded into the shape that `.status` of a job has.
+
+The operator copies it from `/v1/status`, the local runner shows it, so both say the same. Keys and number
+formats are those of the API: camelCase, counts as integers, ratios as decimal strings. Tasks and rounds count
+from 1; `progress.round` and `rounds` count over the whole run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerState
+from engram.federation.messages import Heartbeat
+from engram.metrics.matrix import AccuracyMatrix, from_history
+from engram.metrics.measures import measure, task_accuracy
+from engram.spec.names import Phase
+
+WORKERS_SHOWN = 20
+"""`workerStatuses` and `tasks` are bounded, as in the API: those not fine, and the newest, first."""
+
+PHASES = {"complete": Phase.SUCCEEDED, "failed": Phase.FAILED, "suspended": Phase.SUSPENDED}
+METRICS = {
+    "accuracy": "accuracy",
+    "average_incremental_accuracy": "averageIncrementalAccuracy",
+    "forget_rate": "forgetRate",
+    "forgetting": "forgetting",
+    "backward_transfer": "backwardTransfer",
+    "forward_transfer": "forwardTransfer",
+}
+_ORDER = ("failed", "disconnected", "training", "uploading", "connected", "finished")
+
+
+@dataclass
+class WorkerView:
+    """What the aggregator knows of one worker at this moment."""
+
+    name: str
+    group: str
+    state: WorkerState | None = None
+    device: str = ""
+    round: int = 0
+    progress: float = 0.0
+    """Share of the local steps of the round under way, 0..1."""
+    loss: float | None = None
+    memory_bytes: int = 0
+    last_seen: float | None = None
+    """Seconds since the epoch."""
+    bytes_down: int = 0
+    bytes_up: int = 0
+    reconnects: int = 0
+
+
+class LiveStatus:
+    """An Observer that remembers where the run is; `as_dict` may be called from any thread.
+
+    Args:
+        classes: label ids of each trained task, in learning order.
+        rounds: rounds of each task.
+        workers: (name, group) of every worker that the job expects.
+        clock: seconds since the epoch; used for `lastSeenTime` and the estimate, never for results.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[Sequence[int]],
+        rounds: Sequence[int],
+        workers: Sequence[tuple[str, str]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.classes = [list(task) for task in classes]
+        self.rounds = list(rounds)
+        self.workers = {name: WorkerView(name, group) for name, group in workers}
+        self.desired = len(self.workers)
+        self.phase, self.message = Phase.STARTING, ""
+        self.task, self.round = 0, 0
+        self.matrix = AccuracyMatrix((), (), ())
+        self.measures: dict[str, Any] = {}
+        self.loss: float | None = None
+        self.faults = Faults()
+        self._closed = 0
+        self._round_seconds: list[float] = []
+        self._task_seconds: list[float] = []
+        self._tasks: list[dict[str, Any]] = []
+        self._rejected: dict[str, int] = {}
+        self._round_started: float | None = None
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def described(self, worker: str, *, device: str = "", group: str = "") -> None:
+        """Take over what a worker said of itself when it connected."""
+        with self._lock:
+            view = self._view(worker)
+            view.device, view.group = device or view.device, group or view.group
+
+    def restored(self, history: History) -> None:
+        """Take over the history of a run that was resumed, before its next round."""
+        with self._lock:
+            self._take_over(history)
+
+    def worker_changed(self, worker: str, state: WorkerState) -> None:
+        """A worker's state as the aggregator sees it."""
+        with self._lock:
+            view = self._view(worker)
+            if state in ("connected", "training") and view.state == "disconnected":
+                view.reconnects += 1
+            view.state, view.last_seen = state, self._clock() if state != "disconnected" else view.last_seen
+            if state == "training":
+                view.progress, view.round = 0.0, self._overall(self.task, self.round)
+
+    def heartbeat(self, worker: str, beat: Heartbeat) -> None:
+        """A sign of life with progress and memory."""
+        with self._lock:
+            view = self._view(worker)
+            view.last_seen, view.progress = self._clock(), beat.progress
+            view.memory_bytes = beat.memory_bytes
+            view.loss = view.loss if beat.loss is None else beat.loss
+
+    def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
+        """Bytes on the wire."""
+        with self._lock:
+            view = self._view(worker)
+            if direction == "down":
+                view.bytes_down += size
+            else:
+                view.bytes_up += size
+
+    def rejected(self, worker: str, reason: str) -> None:
+        """An update or connection was refused."""
+        with self._lock:
+            self._rejected[reason] = self._rejected.get(reason, 0) + 1
+
+    def round_started(self, task: int, round: int) -> None:
+        """The weights go out."""
+        with self._lock:
+            self.phase, self.task, self.round = Phase.RUNNING, task, round
+            self._round_started = self._clock()
+            for view in self.workers.values():
+                view.progress = 0.0
+
+    def round_closed(self, row: RoundRow, history: History) -> None:
+        """A round is aggregated and durable."""
+        with self._lock:
+            for name, part in row.workers.items():
+                view = self._view(name)
+                if part.outcome == "accepted":
+                    view.round, view.progress = self._overall(row.task, row.round), 1.0
+                    view.loss = part.metrics.get("loss", view.loss)
+            self._take_over(history)
+
+    def task_closed(self, row: TaskRow, history: History) -> None:
+        """A task is consolidated, evaluated and durable."""
+        with self._lock:
+            self._take_over(history)
+
+    def finished(self, reason: str, message: str, history: History) -> None:
+        """The run is over: complete, failed or suspended."""
+        with self._lock:
+            self._take_over(history)
+            self.phase, self.message = PHASES.get(reason, Phase.FAILED), message
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the status as JSON-able data in the shape of the API's `.status`."""
+        with self._lock:
+            return {
+                "phase": self.phase,
+                "message": self.message,
+                "display": self._display(),
+                "progress": self._progress(),
+                "workers": self._worker_counts(),
+                "workerStatuses": self._worker_statuses(),
+                "metrics": self._metrics(),
+                "tasks": self._tasks[-WORKERS_SHOWN:],
+                "transfer": {
+                    "bytesDown": sum(view.bytes_down for view in self.workers.values()),
+                    "bytesUp": sum(view.bytes_up for view in self.workers.values()),
+                },
+                "faults": {
+                    "reconnects": sum(self.faults.reconnects.values()),
+                    "rejected": sum(self._rejected.values()),
+                    "roundsDegraded": self.faults.rounds_degraded,
+                    "resumes": self.faults.resumes,
+                },
+            }
+
+    def seconds_left(self) -> float | None:
+        """Return the estimated seconds to the end, from the rounds and task ends measured so far."""
+        with self._lock:
+            return self._seconds_left()
+
+    def _view(self, worker: str) -> WorkerView:
+        if worker not in self.workers:
+            # trainworker-<group>-<index>; an elastic group may bring workers that the start did not know.
+            group = worker.rpartition("-")[0].rpartition("-")[2]
+            self.workers[worker] = WorkerView(worker, group)
+        return self.workers[worker]
+
+    def _overall(self, task: int, round: int) -> int:
+        return sum(self.rounds[: task - 1]) + round if task else 0
+
+    def _take_over(self, history: History) -> None:
+        self.faults = history.faults
+        self._closed = len(history.rounds)
+        self._round_seconds = [sum(row.seconds.values()) for row in history.rounds[-20:]]
+        if history.rounds:
+            last = history.rounds[-1]
+            self.task, self.round = max((self.task, self.round), (last.task, last.round))
+            self.loss = weighted_loss(last)
+        if len(history.tasks) != self.matrix.tasks:
+            self.matrix = from_history(self.classes, history)
+            self.measures = measure(self.matrix)
+            self._tasks = [self._task_entry(row, history) for row in history.tasks]
+            self._task_seconds = [
+                sum(value for key, value in row.seconds.items() if key != "total") for row in history.tasks
+            ]
+
+    def _task_entry(self, row: TaskRow, history: History) -> dict[str, Any]:
+        """Return `status.tasks[]`: accuracy R[t][t] when learned, accuracyNow R[T][t], forgetRate f_t."""
+        parts = [row.workers, *(other.workers for other in history.rounds if other.task == row.task)]
+        transferred = sum(part.bytes_down + part.bytes_up for found in parts for part in found.values())
+        entry: dict[str, Any] = {
+            "index": row.task,
+            "classes": row.classes,
+            "seconds": round(row.seconds.get("total", 0.0)),
+            "bytes": transferred,
+        }
+        for key, value in (
+            ("accuracy", task_accuracy(self.matrix, row.task, row.task)),
+            ("accuracyNow", task_accuracy(self.matrix, self.matrix.tasks, row.task)),
+            ("forgetRate", self.measures["forget_rate_by_task"][row.task - 1]),
+        ):
+            if value is not None:
+                entry[key] = decimal(value)
+        return entry
+
+    def _metrics(self) -> dict[str, str]:
+        found = ((new, self.measures.get(old)) for old, new in METRICS.items())
+        return {name: decimal(value) for name, value in found if value is not None}
+
+    def _percent(self) -> float:
+        total = sum(self.rounds)
+        done = float(self._closed)
+        training = [view.progress for view in self.workers.values() if view.state == "training"]
+        if training and self._overall(self.task, self.round) > self._closed:
+            done += min(0.99, sum(training) / len(training))
+        return min(100.0, 100.0 * done / total) if total else 0.0
+
+    def _progress(self) -> dict[str, Any]:
+        progress: dict[str, Any] = {
+            "task": self.task,
+            "tasks": len(self.classes),
+            "round": self._overall(self.task, self.round),
+            "rounds": sum(self.rounds),
+            "percent": int(self._percent()),
+        }
+        left = self._seconds_left()
+        if left is not None:
+            progress["secondsLeft"] = round(left)
+            progress["estimatedCompletionTime"] = timestamp(self._clock() + left)
+        return progress
+
+    def _seconds_left(self) -> float | None:
+        if self.phase != Phase.RUNNING or not self._round_seconds:
+            return None
+        per_round = sum(self._round_seconds) / len(self._round_seconds)
+        left = (sum(self.rounds) - self._closed) * per_round
+        if self._task_seconds:
+            tasks = len(self.classes) - len(self._task_seconds)
+            left += tasks * sum(self._task_seconds) / len(self._task_seconds)
+        if self._round_started is not None and self._overall(self.task, self.round) > self._closed:
+            left -= min(per_round, max(0.0, self._clock() - self._round_started))
+        return max(0.0, left)
+
+    def _worker_counts(self) -> dict[str, int]:
+        states = [view.state for view in self.workers.values()]
+        connected = sum(state in ("connected", "training", "uploading") for state in states)
+        return {
+            "desired": self.desired,
+            "running": connected + states.count("disconnected"),
+            "connected": connected,
+            "disconnected": states.count("disconnected"),
+            "failed": states.count("failed"),
+        }
+
+    def _worker_statuses(self) -> list[dict[str, Any]]:
+        known = [view for view in self.workers.values() if view.state is not None]
+        known.sort(key=lambda view: _ORDER.index(view.state or "connected"))
+        return [self._worker_status(view) for view in known[:WORKERS_SHOWN]]
+
+    def _worker_status(self, view: WorkerView) -> dict[str, Any]:
+        status: dict[str, Any] = {
+            "name": view.name,
+            "group": view.group,
+            "state": view.state,
+            "device": view.device,
+            "round": view.round,
+            "percent": int(100 * view.progress),
+            "reconnects": view.reconnects,
+        }
+        if view.loss is not None:
+            status["loss"] = f"{view.loss:.4g}"
+        if view.last_seen is not None:
+            status["lastSeenTime"] = timestamp(view.last_seen)
+        return status
+
+    def _display(self) -> dict[str, str]:
+        counts = self._worker_counts()
+        display = {
+            "task": f"{self.task}/{len(self.classes)}",
+            "round": f"{self._overall(self.task, self.round)}/{sum(self.rounds)}",
+            "workers": f"{counts['connected']}/{counts['desired']}",
+        }
+        now = self.measures.get("accuracy")
+        lost = self.measures.get("forget_rate")
+        if now is not None:
+            display["accuracy"] = f"{100 * now:.1f}%"
+        if lost is not None:
+            display["forgetting"] = f"{100 * lost:.1f}%"
+        return display
+
+
+def weighted_loss(row: RoundRow) -> float | None:
+    """Return the mean loss of a round's accepted updates, weighted by their samples; None without any."""
+    parts = [
+        (part.metrics["loss"], part.samples)
+        for part in row.workers.values()
+        if part.outcome == "accepted" and "loss" in part.metrics
+    ]
+    samples = sum(count for _, count in parts)
+    return sum(loss * count for loss, count in parts) / samples if samples else None
+
+
+def decimal(value: float) -> str:
+    """Return a ratio as the decimal string that status carries: four places, no exponent, no minus zero."""
+    text = f"{value:.4f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as Kubernetes writes a time: UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

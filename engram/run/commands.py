@@ -1,0 +1,107 @@
+"""What stands behind the commands of `engram.cli` that are more than one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from engram.errors import ConfigurationError
+from engram.run.composition import Place
+from engram.run.directory import RUNS, RunDirectory, free_name
+from engram.run.grid import apply_sets, expand
+from engram.run.runner import RunOptions, Transport, run_job
+from engram.run.source import load_mapping, place_of
+from engram.spec import parse_job
+from engram.spec.names import FEDERATION_PORT, Environment
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """`engram run` as it was typed."""
+
+    file: Path
+    out: Path | None
+    transport: str
+    varies: tuple[str, ...]
+    sets: tuple[str, ...]
+    resume: bool
+    jobs: int
+    rank: str
+    port: int
+    quiet: bool
+    command: tuple[str, ...]
+
+
+def run_command(request: RunRequest) -> int:
+    """Run the job, or the grid when anything is varied; return the exit code."""
+    mapping = load_mapping(request.file)
+    options = RunOptions(
+        transport=cast("Transport", request.transport),
+        out=request.out,
+        resume=request.resume,
+        port=request.port,
+        quiet=request.quiet,
+        command=request.command,
+    )
+    if not request.varies:
+        job = parse_job(apply_sets(mapping, request.sets), str(request.file))
+        return run_job(job, place_of(job, request.file), options)
+    from engram.report.rank import parse_rank
+    from engram.run.cells import run_grid
+
+    parse_rank(request.rank)
+    if request.port:
+        raise ConfigurationError(
+            "a grid has many aggregators", field="--port", remedy="leave --port out with --vary"
+        )
+    Place(request.file.resolve().parent).open_modules()
+    grid = expand(mapping, request.sets, request.varies, str(request.file))
+    place = place_of(grid.cells[0].job, request.file)
+    return run_grid(grid, place, options, jobs=request.jobs, rank=request.rank)
+
+
+def report_command(runs: Sequence[Path], rank: str, out: Path | None) -> int:
+    """Write the report of one run, or the leaderboard of several; print where it is."""
+    from engram.report.compare import compare, load_record, render_leaderboard_text
+    from engram.report.render import write_report
+
+    paths = [path for given in runs for path in _runs_of(given)]
+    if len(paths) == 1 and len(runs) == 1 and not RunDirectory(runs[0]).grid.exists():
+        print(f"report: {write_report(out or paths[0], load_record(paths[0]))}")
+        return 0
+    target = out or free_name(RUNS / "leaderboard")
+    leaderboard = compare(paths, target, rank)
+    print(render_leaderboard_text(leaderboard).rstrip())
+    print(f"report: {target / 'report.html'}")
+    return 0
+
+
+def worker_endpoints(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the aggregator's endpoints: as given, else from the pod's environment.
+
+    ENGRAM_AGGREGATOR_ENDPOINTS (comma-separated) comes first, then AGG_IP and AGG_PORT, Sedna's names.
+    """
+    if given:
+        return tuple(given)
+    listed = os.environ.get(Environment.ENGRAM_AGGREGATOR_ENDPOINTS, "")
+    found = tuple(part.strip() for part in listed.split(",") if part.strip())
+    address = os.environ.get(Environment.AGG_IP, "")
+    if not found and address:
+        found = (f"{address}:{os.environ.get(Environment.AGG_PORT) or FEDERATION_PORT}",)
+    if not found:
+        raise ConfigurationError(
+            "where the aggregator is was not said",
+            field="--endpoint",
+            remedy=f"write --endpoint HOST:PORT, or set {Environment.AGG_IP} and {Environment.AGG_PORT}",
+        )
+    return found
+
+
+def _runs_of(path: Path) -> list[Path]:
+    """Return the run directory itself, or the cells of a grid's directory."""
+    if not RunDirectory(path).grid.exists():
+        return [path]
+    return sorted(cell for cell in path.iterdir() if RunDirectory(cell).record.exists())

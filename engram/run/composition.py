@@ -1,0 +1,123 @@
+"""Puts a job together: data set, split, trained tasks, learners, settings; alike in every process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, make_split, share_warnings
+from engram.federation.roles import GlobalLearner, LocalLearner
+from engram.federation.settings import Settings
+from engram.learning import TaskPlan, build_global, build_local, curriculum
+from engram.spec import FederatedIncrementalJob, WorkerIdentity
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files that a job names are to be found."""
+
+    folder: Path
+    """The job file's folder: relative paths start there, and modules of the user's own are found there."""
+    mount: Path | None = None
+    """Where the data volume is mounted (in a pod); None on a machine without mounts."""
+
+    def data_root(self, volume: Mapping[str, Any], path: str) -> Path | None:
+        """Return the directory of a data set, None when the job names none (bundled or default data).
+
+        A `hostPath` volume is a directory of this machine already; any other volume exists in a pod only, so
+        that locally `path` alone says where the data lie.
+        """
+        if self.mount is not None and volume:
+            return self.mount / path if path else self.mount
+        host = volume.get("hostPath")
+        if isinstance(host, Mapping) and host.get("path"):
+            return Path(str(host["path"])) / path
+        return self.folder / path if path else None
+
+    def open_modules(self) -> None:
+        """Let `module:Name` in the job find modules beside the job file.
+
+        The folder comes last on sys.path: a file of the user's there can never replace an installed package.
+        """
+        folder = str(self.folder.resolve())
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A job with its data read and its split made."""
+
+    job: FederatedIncrementalJob
+    place: Place
+    dataset: DataSet
+    split: Split
+
+    @cached_property
+    def plans(self) -> tuple[TaskPlan, ...]:
+        """The trained tasks."""
+        return curriculum(self.job, self.split.tasks)
+
+    def settings(self) -> Settings:
+        """What the federation needs to know."""
+        return Settings.from_job(self.job, [plan.rounds for plan in self.plans])
+
+    def global_learner(self) -> GlobalLearner:
+        """Build the aggregator's side."""
+        return build_global(self.job, self.dataset, self.split)
+
+    def local_learner(self, worker: WorkerIdentity) -> LocalLearner:
+        """Build a worker's side; its group may have data of its own."""
+        dataset, split, share = self.worker_data(worker)
+        return build_local(self.job, worker, dataset, share, split)
+
+    def worker_data(self, worker: WorkerIdentity) -> tuple[DataSet, Split, WorkerShare]:
+        """Return what `worker` sees: the data set of its group, the split and its share."""
+        data = self.job.spec.dataset
+        dataset, split = self.dataset, self.split
+        root = self.place.data_root(worker.volume, worker.path)
+        if root != self.place.data_root(data.volume, data.path):
+            dataset = load_dataset(data.name, root)
+            split = make_split(self.job, dataset)
+        if split.shares:
+            return dataset, split, split.shares[worker.position]
+        return dataset, split, local_share(self.job, worker, dataset)
+
+    def shares(self) -> tuple[tuple[WorkerShare, DataSet], ...]:
+        """Return every worker's share and data set; needs all data at hand, as on one machine."""
+        if self.split.shares:
+            return tuple((share, self.dataset) for share in self.split.shares)
+        found = []
+        for worker in self.job.workers():
+            dataset, _, share = self.worker_data(worker)
+            found.append((share, dataset))
+        return tuple(found)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the user must know of the split."""
+        if self.split.shares:
+            return self.split.warnings
+        own = [warning for share, _ in self.shares() for warning in share_warnings(share)]
+        return (*self.split.warnings, *own)
+
+
+def compose(job: FederatedIncrementalJob, place: Place) -> Composition:
+    """Read the job's data and make its split.
+
+    Raises ConfigurationError for a job that does not fit its data, DataError for data that cannot be read.
+    """
+    place.open_modules()
+    data = job.spec.dataset
+    dataset = load_dataset(data.name, place.data_root(data.volume, data.path))
+    return Composition(job, place, dataset, make_split(job, dataset))
+
+
+def compose_for_worker(job: FederatedIncrementalJob, place: Place, worker: WorkerIdentity) -> Composition:
+    """As `compose`, reading only the data of `worker`'s group: a pod has no other."""
+    place.open_modules()
+    dataset = load_dataset(job.spec.dataset.name, place.data_root(worker.volume, worker.path))
+    return Composition(job, place, dataset, make_split(job, dataset))

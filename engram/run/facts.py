@@ -1,0 +1,136 @@
+"""What a record says beside the history: data, split, environment, cost, and a warning."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from importlib import metadata
+from pathlib import Path
+
+import engram
+from engram.data import test_counts
+from engram.data.split import label_counts
+from engram.federation.history import History, RoundRow, TaskRow
+from engram.report.record import Cost, DatasetFacts, Environment, SplitFacts, WorkerFacts
+from engram.run.composition import Composition
+from engram.spec import algorithm_parameters
+from engram.spec.parameters import IcarlParameters, ReplayParameters
+
+BUDGET_LIMIT = 0.5
+"""Above this share of all labels an exemplar budget no longer tests forgetting (learning.md, Scenario)."""
+
+
+def dataset_facts(composition: Composition) -> DatasetFacts:
+    """Return what data the run uses."""
+    dataset = composition.dataset
+    return DatasetFacts(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        train_samples=len(dataset.train.labels),
+        test_samples=len(composition.split.test),
+        shape=dataset.train.shape,
+        class_names=list(dataset.class_names),
+    )
+
+
+def split_facts(composition: Composition) -> SplitFacts:
+    """Return who holds what."""
+    split = composition.split
+    labelled, unlabelled = {}, {}
+    for share, dataset in composition.shares():
+        labelled[share.worker], unlabelled[share.worker] = label_counts(split, dataset, share)
+    return SplitFacts(
+        digest=split.digest,
+        tasks=[list(task) for task in split.tasks],
+        test_counts=test_counts(split, composition.dataset),
+        labelled=labelled,
+        unlabelled=unlabelled,
+    )
+
+
+def worker_facts(composition: Composition) -> list[WorkerFacts]:
+    """Return the workers with their samples."""
+    shares = [share for share, _ in composition.shares()]
+    return [
+        WorkerFacts(name=worker.name, group=worker.group, samples=share.samples)
+        for worker, share in zip(composition.job.workers(), shares, strict=True)
+    ]
+
+
+def exemplar_warning(composition: Composition) -> tuple[str, ...]:
+    """Return the warning that exemplars would hold most labels, if they would (the report says it too)."""
+    parameters = algorithm_parameters(composition.job)
+    if not isinstance(parameters, ReplayParameters | IcarlParameters):
+        return ()
+    held = [sum(len(task.labelled) for task in share.tasks) for share, _ in composition.shares()]
+    total = sum(held)
+    kept = sum(min(parameters.exemplars_per_worker, own) for own in held)
+    if not total or kept / total <= BUDGET_LIMIT:
+        return ()
+    return (
+        f"{parameters.exemplars_per_worker} exemplars a worker hold {100 * kept / total:.0f}% of all {total} "
+        f"labels: above {100 * BUDGET_LIMIT:.0f}% a run does not test forgetting",
+    )
+
+
+def environment(transport: str, command: str) -> Environment:
+    """Return where and with what the run is made."""
+    return Environment(
+        engram=engram.__version__,
+        python=platform.python_version(),
+        torch=_version("torch"),
+        numpy=_version("numpy"),
+        platform=platform.platform(),
+        cpu=_cpu(),
+        cores=available_cores(),
+        transport=transport,
+        command=command,
+    )
+
+
+def available_cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_seconds() -> float:
+    """Return user and system time of this process and of all its children that have ended."""
+    used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def cost(history: History, parameters: int, cpu: float | None) -> Cost:
+    """Return what a run cost, from its history."""
+    rows: list[RoundRow | TaskRow] = [*history.rounds, *history.tasks]
+    parts = [part for row in rows for part in row.workers.values()]
+    return Cost(
+        seconds=history.active_seconds,
+        cpu_seconds=cpu,
+        bytes_down=sum(part.bytes_down for part in parts),
+        bytes_up=sum(part.bytes_up for part in parts),
+        parameters=parameters,
+        local_steps=round(
+            sum(part.metrics.get("steps", 0.0) for row in history.rounds for part in row.workers.values())
+        ),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    """Return the processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,116 @@
+"""The in-process transport: aggregator and all learners in this process, no sockets, same results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from engram.errors import EngramError
+from engram.federation.aggregator import Aggregator
+from engram.federation.checkpoint import CheckpointStore
+from engram.federation.history import History, RoundRow, TaskRow, WorkerState
+from engram.federation.inprocess import run_in_process
+from engram.federation.messages import Heartbeat
+from engram.federation.outcome import Outcome
+from engram.federation.roles import LocalLearner
+from engram.metrics.status import LiveStatus
+from engram.run.composition import Composition
+from engram.run.directory import RunDirectory
+from engram.run.display import Display
+from engram.run.edge import translate
+from engram.run.ending import Ending
+from engram.run.observers import Lines, Observers
+from engram.run.recording import Keeper, Recorder, write_record
+from engram.run.stop import Stop
+from engram.spec.exit_codes import ExitCode
+
+
+class Refresher:
+    """Shows the newest status after every event that changes it visibly."""
+
+    def __init__(self, status: LiveStatus, display: Display) -> None:
+        self._status, self._display = status, display
+
+    def _show(self) -> None:
+        self._display.status(self._status.as_dict())
+
+    def worker_changed(self, worker: str, state: WorkerState) -> None:
+        """Show it."""
+        self._show()
+
+    def heartbeat(self, worker: str, beat: Heartbeat) -> None:
+        """Show it."""
+        self._show()
+
+    def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
+        """Too frequent to show."""
+
+    def rejected(self, worker: str, reason: str) -> None:
+        """Show it."""
+        self._show()
+
+    def round_started(self, task: int, round: int) -> None:
+        """Show it."""
+        self._show()
+
+    def round_closed(self, row: RoundRow, history: History) -> None:
+        """Show it."""
+        self._show()
+
+    def task_closed(self, row: TaskRow, history: History) -> None:
+        """Show it."""
+        self._show()
+
+    def finished(self, reason: str, message: str, history: History) -> None:
+        """Show it."""
+        self._show()
+
+
+def run_locally(
+    composition: Composition, directory: RunDirectory, recorder: Recorder, display: Display, stop: Stop
+) -> Ending:
+    """Run the job in this process and write its record.
+
+    Raises KeyboardInterrupt at the second Ctrl-C; the checkpoint of the last closed round is on disk then.
+    """
+    classes = [list(plan.classes) for plan in composition.plans]
+    rounds = [plan.rounds for plan in composition.plans]
+    members = [(worker.name, worker.group) for worker in composition.job.workers()]
+    status = LiveStatus(classes, rounds, members)
+    observers = Observers(
+        status, Lines(classes, rounds, display.line), Keeper(recorder, directory), Refresher(status, display)
+    )
+    with stop.on_signals(raise_second=True):
+        try:
+            learners = {
+                worker.name: composition.local_learner(worker) for worker in composition.job.workers()
+            }
+            recorder.devices = devices(learners)
+            store = CheckpointStore(directory.checkpoint)
+            aggregator = Aggregator(composition.settings(), composition.global_learner(), store, observers)
+            status.restored(aggregator.history)
+            outcome = run_in_process(aggregator, learners, stop)
+        except (EngramError, MemoryError, OSError, RuntimeError) as error:
+            known = translate(error)
+            if not isinstance(known, EngramError):
+                raise
+            return Ending.of_error(known)
+    write_record(directory, recorder.of_outcome(outcome))
+    return ending_of(outcome, recorder.devices)
+
+
+def devices(learners: Mapping[str, LocalLearner]) -> dict[str, str]:
+    """Return worker -> device."""
+    return {name: learner.device for name, learner in learners.items()}
+
+
+def ending_of(outcome: Outcome, known_devices: Mapping[str, str]) -> Ending:
+    """Return the ending that an outcome amounts to."""
+    if outcome.reason == "complete":
+        return Ending("complete", devices=known_devices)
+    if outcome.reason == "suspended":
+        message = "interrupted; the checkpoint is saved"
+        return Ending("suspended", message, ExitCode.RETRY, devices=known_devices)
+    bad_input = outcome.exit_code in (ExitCode.CONFIGURATION, ExitCode.DATA)
+    code: Any = ExitCode.CONFIGURATION if bad_input else ExitCode.FAILURE
+    return Ending("failed", outcome.message, code, devices=known_devices)

@@ -1,0 +1,241 @@
+"""Reasons of conditions and Events, each with the line of the user guide that explains it.
+
+A reason is what `kubectl get fij -o wide` shows and what alerts match on, so it never changes its spelling.
+`docs/reference/reasons.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. `conditions` names the condition types that carry it."""
+
+    meaning: str
+    """What happened and what to do, in one line."""
+    conditions: tuple[str, ...]
+
+    def __new__(cls, value: str, conditions: str, meaning: str) -> Reason:
+        """Make a member that is the string `value` and knows its meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.conditions = tuple(conditions.split())
+        member.meaning = meaning
+        return member
+
+    # The job is looked at
+    VALID = "Valid", "Accepted", "The job is valid; its objects are being made."
+    INVALID_SPEC = (
+        "InvalidSpec",
+        "Accepted Failed Stalled",
+        "A field is wrong; the message names it and says what to write instead.",
+    )
+    NAME_CONFLICT = (
+        "NameConflict",
+        "Accepted Stalled",
+        "An object with a name that the job needs exists and is not the job's; it is left alone. Rename "
+        "the job or "
+        "remove the object.",
+    )
+    ENDPOINT_UNKNOWN = (
+        "EndpointUnknown",
+        "Accepted Stalled",
+        "No address for edge workers can be worked out; set spec.aggregator.expose.address.",
+    )
+    CHECKPOINT_NOT_DURABLE = (
+        "CheckpointNotDurable",
+        "Accepted Suspended",
+        "The checkpoint lies in an emptyDir and dies with the pod: a lost aggregator starts again from "
+        "round 1, and "
+        "suspend is refused. Set spec.aggregator.checkpoint.volume or size.",
+    )
+    SPEC_CHANGE_IGNORED = (
+        "SpecChangeIgnored",
+        "Accepted",
+        "A part that cannot change while the job runs was edited; the run goes on with what it started with.",
+    )
+    SCALE_REFUSED = (
+        "ScaleRefused",
+        "Accepted",
+        "More replicas than at the start: the split is computed over the workers at the start. Only "
+        "partition.method "
+        "local grows.",
+    )
+
+    # It comes up
+    WAITING_FOR_AGGREGATOR = (
+        "WaitingForAggregator",
+        "Progressing WorkersReady Ready",
+        "The aggregator's pod is not running yet.",
+    )
+    WAITING_FOR_WORKERS = (
+        "WaitingForWorkers",
+        "Progressing WorkersReady Ready",
+        "Some workers have not connected yet; status.workerStatuses names them.",
+    )
+    ALL_CONNECTED = "AllConnected", "WorkersReady", "Every worker is connected to the aggregator."
+    TRAINING = "Training", "Progressing Reconciling Ready", "Rounds are running."
+    CONSOLIDATING = (
+        "Consolidating",
+        "Progressing Reconciling Ready",
+        "A task has ended; workers choose exemplars and send what the algorithm keeps of it.",
+    )
+    AS_EXPECTED = "AsExpected", "Degraded Stalled Suspended", "Nothing is wrong."
+
+    # Something is wrong, and the run goes on
+    QUORUM_NOT_REACHED = (
+        "QuorumNotReached",
+        "Degraded Failed",
+        "Fewer updates than aggregation.quorum at the round's deadline: with deadlinePolicy Wait the "
+        "round waits, with "
+        "Fail the job fails.",
+    )
+    ROUND_DEGRADED = (
+        "RoundDegraded",
+        "Degraded",
+        "A round was closed by its deadline with the quorum, without some workers.",
+    )
+    WORKER_DISCONNECTED = (
+        "WorkerDisconnected",
+        "Degraded WorkersReady",
+        "A worker has sent no sign of life for three heartbeats; it may still be training.",
+    )
+    WORKER_FAILED = (
+        "WorkerFailed",
+        "Degraded WorkersReady",
+        "A worker's pod failed; the message holds its last line. Kubernetes replaces it within the "
+        "backoff limit.",
+    )
+    WORKER_REFUSED = (
+        "WorkerRefused",
+        "Degraded WorkersReady",
+        "The aggregator refused a worker: its token, version, job or data split differs. The message says"
+        " which.",
+    )
+    UPDATES_REJECTED = (
+        "UpdatesRejected",
+        "Degraded",
+        "Updates of a worker were rejected (shape, not finite, norm); the message says which and why.",
+    )
+    NODE_OFFLINE = (
+        "NodeOffline",
+        "Degraded WorkersReady",
+        "The node of a worker is not in touch with the cluster; the worker keeps training and is not "
+        "replaced.",
+    )
+    AGGREGATOR_RESTARTING = (
+        "AggregatorRestarting",
+        "Degraded",
+        "The aggregator's pod was lost; a new one continues from the checkpoint and workers reconnect.",
+    )
+    AGGREGATOR_NODE_LOST = (
+        "AggregatorNodeLost",
+        "Degraded Stalled",
+        "The aggregator's node is gone and its pod stays Terminating. Delete the node, or taint it "
+        "node.kubernetes.io/out-of-service.",
+    )
+    AGGREGATOR_UNREACHABLE = (
+        "AggregatorUnreachable",
+        "Degraded WorkersReady",
+        "A worker cannot reach the aggregator; the message says whether name, TCP, TLS or token failed.",
+    )
+    CREDENTIALS_LOST = (
+        "CredentialsLost",
+        "Degraded",
+        "The job's Secret was deleted; running pods go on. It is made anew when you suspend and resume.",
+    )
+    UNSCHEDULABLE = (
+        "Unschedulable",
+        "Degraded Progressing Stalled",
+        "No node takes a pod; the message holds the scheduler's words.",
+    )
+    IMAGE_PULL_FAILED = (
+        "ImagePullFailed",
+        "Degraded Progressing Stalled",
+        "An image cannot be pulled: check its name, the registry and spec.imagePullSecrets.",
+    )
+    QUOTA_EXCEEDED = (
+        "QuotaExceeded",
+        "Degraded Progressing Stalled",
+        "A ResourceQuota refused a pod: ask for less or raise the quota.",
+    )
+    POD_SECURITY_VIOLATION = (
+        "PodSecurityViolation",
+        "Degraded Progressing Stalled",
+        "The namespace's Pod Security level refused a pod; the message names the field and the way out.",
+    )
+    GPU_NOT_ADMITTED = (
+        "GPUNotAdmitted",
+        "Degraded WorkersReady",
+        "The kubelet did not admit a GPU pod (UnexpectedAdmissionError); it is tried again.",
+    )
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "Degraded Failed WorkersReady",
+        "A container was killed for memory; raise resources.limits.memory or lower batchSize.",
+    )
+    CHECKPOINT_FAILED = (
+        "CheckpointFailed",
+        "Degraded Failed Stalled",
+        "The checkpoint cannot be written (disk full) or read; the one before is kept. Make room, then "
+        "resume.",
+    )
+
+    # It rests
+    SUSPENDED = (
+        "Suspended",
+        "Suspended Progressing Ready",
+        "spec.suspend is true: pods are gone, the checkpoint is kept.",
+    )
+    RESUMED = "Resumed", "Suspended", "spec.suspend is false again: the run continues at the same round."
+
+    # It ends
+    FINISHED = "Finished", "Complete Progressing Ready Reconciling", "All tasks are done."
+    CONFIGURATION_ERROR = (
+        "ConfigurationError",
+        "Failed Degraded Stalled",
+        "A pod ended with exit code 42: the message holds its last line, which says what to write.",
+    )
+    DATA_ERROR = (
+        "DataError",
+        "Failed Degraded Stalled WorkersReady",
+        "Data are missing, unreadable or corrupt (exit code 43): check volume, path and "
+        "spec.workers[].runAsUser.",
+    )
+    NUMERICAL_ERROR = (
+        "NumericalError",
+        "Failed Stalled",
+        "A loss or an update is not finite; lower the learning rate or set training.gradientClip.",
+    )
+    BACKOFF_LIMIT_EXCEEDED = (
+        "BackoffLimitExceeded",
+        "Failed",
+        "A pod failed more often than runPolicy.backoffLimit allows.",
+    )
+    DEADLINE_EXCEEDED = (
+        "DeadlineExceeded",
+        "Failed",
+        "The job was active for longer than runPolicy.activeDeadlineSeconds.",
+    )
+    PENDING_DEADLINE_EXCEEDED = (
+        "PendingDeadlineExceeded",
+        "Failed Degraded",
+        "A pod was pending for longer than runPolicy.pendingDeadlineSeconds; the message says why.",
+    )
+    RUN_FAILED = "RunFailed", "Failed", "The aggregator gave up; the message holds its last line."
+    NOT_FAILED = "NotFailed", "Failed Complete", "The job has not ended in this way."
+
+    # Its results
+    REPORT_PENDING = "ReportPending", "ReportReady", "The report is being written."
+    REPORT_STORED = (
+        "ReportStored",
+        "ReportReady",
+        "The report is in ConfigMap <job>-report (and in report.volume).",
+    )
+    REPORT_FAILED = (
+        "ReportFailed",
+        "ReportReady",
+        "The report job failed; the run's result stands, and `engram report` can make the report from the"
+        " record.",
+    )

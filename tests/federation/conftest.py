@@ -1,0 +1,263 @@
+"""Learners of a few lines of numpy that need no data set: what federation's tests train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from engram.federation.aggregator import Aggregator
+from engram.federation.checkpoint import CheckpointStore
+from engram.federation.history import History, RoundRow, TaskRow, WorkerState
+from engram.federation.messages import (
+    ClassCounts,
+    Consolidate,
+    Consolidated,
+    Evaluate,
+    Heartbeat,
+    Shared,
+    Tensors,
+    Train,
+    Update,
+)
+from engram.federation.roles import Progress
+from engram.federation.settings import Settings
+from engram.spec.training import Aggregation, Evaluation
+
+FEATURES = 6
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """Return a generator seeded by a hash, as the package's rule says."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+class LeastSquares:
+    """A worker: a few steps of gradient descent on its own samples; keeps a running state like exemplars."""
+
+    split_digest = "split"
+    device = "cpu"
+
+    def __init__(self, worker: str, samples: int = 40) -> None:
+        self.worker, self.samples = worker, samples
+        self.memory: dict[str, float] = {}
+        self.trained: list[tuple[int, int]] = []
+        self.restored: list[bytes] = []
+        self.on_train: Callable[[Train], None] = lambda order: None
+        self.samples_of: Callable[[Train], int] = lambda order: self.samples // 2
+
+    def restore(self, state: bytes) -> None:
+        self.restored.append(state)
+        self.memory = json.loads(state) if state else {}
+
+    def train(self, order: Train, progress: Progress) -> Update:
+        self.on_train(order)
+        self.trained.append((order.task, order.round))
+        rng = generator(self.worker, order.task, order.round)
+        weight = np.array(order.weights["head.weight"], np.float32)
+        rows = len(weight)
+        features = rng.normal(size=(16, FEATURES)).astype(np.float32)
+        target = rng.normal(size=(16, rows)).astype(np.float32) + np.float32(sum(self.memory.values()))
+        if "teacher" in order.shared:
+            target += np.float32(order.shared["teacher"]["w"].sum())
+        for step in range(3):
+            error = features @ weight.T - target
+            weight -= np.float32(0.05) * (error.T @ features) / np.float32(16)
+            progress((step + 1) / 3, float(np.mean(error**2)))
+        samples = self.samples_of(order)
+        if samples == 0:
+            return Update(order.task, order.round, 0, metrics={"loss": 0.0})
+        weights = {
+            "head.weight": weight,
+            "head.bias": np.array(order.weights["head.bias"]) + np.float32(0.1),
+            "steps": np.array(order.weights["steps"]) + 3,
+        }
+        info = {"sum": features.sum(axis=0)}
+        return Update(order.task, order.round, samples, weights, {"loss": 0.5, "steps": 3.0}, info)
+
+    def consolidate(self, order: Consolidate) -> Consolidated:
+        self.memory[str(order.task)] = float(np.float32(np.mean(order.weights["head.weight"])))
+        sums = np.asarray(order.weights["head.weight"]).sum(axis=0) * self.samples
+        state = json.dumps(self.memory, sort_keys=True).encode()
+        return Consolidated(order.task, self.samples, {"sums": sums}, state, {"exemplars": 3.0})
+
+    def evaluate(self, order: Evaluate) -> ClassCounts:
+        value = int(abs(float(np.sum(order.weights["head.weight"]))) * 10) % 10
+        return ClassCounts({label: value for label in order.seen}, {label: 10 for label in order.seen})
+
+
+class Head:
+    """The aggregator's side: a head that grows by two rows a task, a teacher after the first one."""
+
+    split_digest = "split"
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.teacher: Tensors = {}
+        self.info = np.zeros(FEATURES, np.float32)
+        self.calls: list[str] = []
+
+    def seen(self, task: int) -> tuple[int, ...]:
+        return tuple(range(2 * task))
+
+    def begin_task(self, task: int, weights: Tensors | None) -> Tensors:
+        self.calls.append(f"begin {task}")
+        rows = generator("head", task).normal(size=(2, FEATURES)).astype(np.float32)
+        if weights is None:
+            return {
+                "head.weight": rows,
+                "head.bias": np.zeros(2, np.float32),
+                "steps": np.array(0, np.int64),
+            }
+        return {
+            "head.weight": np.concatenate([weights["head.weight"], rows]),
+            "head.bias": np.concatenate([weights["head.bias"], np.zeros(2, np.float32)]),
+            "steps": weights["steps"],
+        }
+
+    def shared(self, worker: str, task: int, round: int) -> Shared:
+        return {"teacher": self.teacher} if self.teacher and not worker else {}
+
+    def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
+        self.calls.append(f"round {task}.{round} {len(updates)}")
+        for worker in sorted(updates):
+            assert not updates[worker].weights
+            if "sum" in updates[worker].info:
+                self.info = self.info + updates[worker].info["sum"]
+
+    def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
+        self.calls.append(f"task {task} {len(results)}")
+        total = sum(answer.samples for answer in results.values())
+        sums = sum((results[worker].results["sums"] for worker in sorted(results)), np.zeros(FEATURES))
+        self.teacher = {"w": (np.asarray(sums) / total).astype(np.float32) * np.float32(0.01)}
+        corrected = np.array(weights["head.bias"]) * np.float32(0.5)
+        return {**weights, "head.bias": corrected}
+
+    def evaluate(self, task: int, weights: Tensors) -> ClassCounts:
+        self.calls.append(f"evaluate {task}")
+        value = int(abs(float(np.sum(weights["head.weight"]))) * 10) % 10
+        return ClassCounts({label: value for label in self.seen(task)}, dict.fromkeys(self.seen(task), 10))
+
+    def initial_counts(self) -> ClassCounts | None:
+        return None
+
+    def state(self) -> Tensors:
+        return {"info": self.info, **{f"teacher/{name}": array for name, array in self.teacher.items()}}
+
+    def restore(self, task: int, state: Tensors) -> None:
+        self.calls.append(f"restore {task}")
+        self.info = np.array(state["info"])
+        self.teacher = {
+            name.removeprefix("teacher/"): array
+            for name, array in state.items()
+            if name.startswith("teacher/")
+        }
+
+
+@dataclass
+class Recorder:
+    """An observer that writes down what it is told."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    bytes: dict[tuple[str, str], int] = field(default_factory=dict)
+    states: dict[str, WorkerState] = field(default_factory=dict)
+    beats: list[Heartbeat] = field(default_factory=list)
+
+    def worker_changed(self, worker: str, state: WorkerState) -> None:
+        self.states[worker] = state
+        self.events.append(("worker", worker, state))
+
+    def heartbeat(self, worker: str, beat: Heartbeat) -> None:
+        self.beats.append(beat)
+
+    def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
+        key = (worker, direction)
+        self.bytes[key] = self.bytes.get(key, 0) + size
+
+    def rejected(self, worker: str, reason: str) -> None:
+        self.events.append(("rejected", worker, reason))
+
+    def round_started(self, task: int, round: int) -> None:
+        self.events.append(("started", task, round))
+
+    def round_closed(self, row: RoundRow, history: History) -> None:
+        self.events.append(("closed", row.task, row.round))
+
+    def task_closed(self, row: TaskRow, history: History) -> None:
+        self.events.append(("task", row.task))
+
+    def finished(self, reason: str, message: str, history: History) -> None:
+        self.events.append(("finished", reason))
+
+    def of(self, kind: str) -> list[tuple[Any, ...]]:
+        return [event[1:] for event in self.events if event[0] == kind]
+
+
+@dataclass
+class Federation:
+    """A small job and what runs it; `aggregator()` makes a new one, as a restart would."""
+
+    settings: Settings
+    store: CheckpointStore | None = None
+    observer: Recorder = field(default_factory=Recorder)
+    head: Head = field(init=False)
+
+    def aggregator(self) -> Aggregator:
+        self.head = Head(len(self.settings.rounds))
+        return Aggregator(self.settings, self.head, self.store, self.observer)
+
+    def workers(self) -> dict[str, LeastSquares]:
+        return {name: LeastSquares(name, 30 + 10 * i) for i, name in enumerate(self.settings.workers)}
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    def make(
+        workers: int = 3,
+        rounds: tuple[int, ...] = (2, 2),
+        aggregation: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Settings:
+        values: dict[str, Any] = {
+            "job_digest": "job",
+            "seed": 7,
+            "workers": tuple(f"trainworker-edge-{index}" for index in range(workers)),
+            "rounds": rounds,
+            "aggregation": Aggregation.model_validate(aggregation or {}),
+            "evaluation": Evaluation.model_validate(evaluation or {}),
+            "groups": ("edge",),
+            **changes,
+        }
+        return Settings(**values)
+
+    return make
+
+
+@pytest.fixture
+def make_federation(make_settings: MakeSettings) -> Callable[..., Federation]:
+    def make(store: CheckpointStore | None = None, **settings: Any) -> Federation:
+        return Federation(make_settings(**settings), store)
+
+    return make
+
+
+def same_bits(first: Tensors, second: Tensors) -> bool:
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and first[name].tobytes() == second[name].tobytes()
+        for name in first
+    )
+
+
+@pytest.fixture(name="same_bits")
+def same_bits_fixture() -> Callable[[Tensors, Tensors], bool]:
+    return same_bits

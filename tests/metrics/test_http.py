@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from engram.errors import ConfigurationError
+from engram.metrics.http import MAX_CONNECTIONS, StatusServer
+
+
+class Source:
+    status: dict[str, Any]
+    record: dict[str, Any] | None
+
+    def __init__(self) -> None:
+        self.status, self.record = {"phase": "Running"}, None
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def server(source: Source) -> Iterator[StatusServer]:
+    registry = CollectorRegistry()
+    Gauge("engram_task", "Task", registry=registry).set(3)
+    with StatusServer(registry, lambda: source.status, lambda: source.record) as running:
+        yield running
+
+
+def ask(server: StatusServer, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, Any, Any]:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=5)
+    try:
+        connection.request(method, path, body or None)
+        answer = connection.getresponse()
+        text = answer.read()
+        kind = answer.headers.get_content_type()
+        return answer.status, answer.headers, json.loads(text) if text and kind.endswith("json") else text
+    finally:
+        connection.close()
+
+
+def test_metrics(server: StatusServer) -> None:
+    status, headers, body = ask(server, "/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain")
+    assert b"engram_task 3.0" in body
+
+
+def test_health_status_and_record(server: StatusServer, source: Source) -> None:
+    assert ask(server, "/healthz")[::2] == (200, {"status": "ok"})
+    assert ask(server, "/v1/status")[::2] == (200, {"phase": "Running"})
+    assert ask(server, "/v1/record")[0] == 404
+    source.record = {"schema": "engram.record/v1"}
+    assert ask(server, "/v1/record?pretty")[::2] == (200, {"schema": "engram.record/v1"})
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/metrics/", "/../etc/passwd", "/v1/status/x"])
+def test_other_paths_are_404_in_json(server: StatusServer, path: str) -> None:
+    status, headers, body = ask(server, path)
+    assert (status, headers["Content-Type"]) == (404, "application/json")
+    assert "/v1/status" in body["error"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "BREW"])
+def test_other_methods_are_405(server: StatusServer, method: str) -> None:
+    status, headers, body = ask(server, "/v1/status", method, b"x" if method == "POST" else b"")
+    assert (status, headers["Allow"]) == (405, "GET")
+    assert method == "HEAD" or body == {"error": "only GET is answered here"}
+
+
+def test_nothing_is_told_about_the_software(server: StatusServer) -> None:
+    assert "Python" not in str(ask(server, "/healthz")[1])
+
+
+def test_a_failing_source_is_500_and_the_server_lives(server: StatusServer, source: Source) -> None:
+    source.status = {"bad": float("nan")}
+    status, _, body = ask(server, "/v1/status")
+    assert status == 500
+    assert "ValueError" in body["error"]
+    assert ask(server, "/healthz")[0] == 200
+
+
+def test_garbage_is_answered_in_json_and_does_no_harm(server: StatusServer) -> None:
+    for text in (b"\x00\x01\r\n\r\n", b"GET\r\n\r\n", b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"):
+        with socket.create_connection((server.host, server.port), timeout=5) as connection:
+            connection.sendall(text)
+            answer = connection.makefile("rb").read()
+        assert answer == b"" or json.loads(answer.partition(b"\r\n\r\n")[2] or answer.splitlines()[-1])
+    assert ask(server, "/healthz")[0] == 200
+
+
+def test_idle_connections_do_not_lock_others_out(server: StatusServer) -> None:
+    idle = [socket.create_connection((server.host, server.port)) for _ in range(MAX_CONNECTIONS - 1)]
+    try:
+        assert ask(server, "/healthz")[0] == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_taken_port_is_one_clear_error(server: StatusServer) -> None:
+    other = StatusServer(server.registry, dict, dict, port=server.port)
+    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{server.port}") as caught:
+        other.start()
+    assert "another metrics port" in str(caught.value)
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        StatusServer(server.registry, dict, dict, port=70_000).start()
+
+
+def test_close_frees_the_port_and_may_be_called_twice() -> None:
+    first = StatusServer(CollectorRegistry(), dict, dict).start()
+    port = first.port
+    first.close()
+    first.close()
+    with StatusServer(CollectorRegistry(), dict, dict, port=port) as second:
+        assert ask(second, "/healthz")[0] == 200
+
+
+def test_a_run_that_was_scraped_waits_for_one_more(server: StatusServer) -> None:
+    assert not server.wait_for_scrape(60)
+    for _ in range(3):
+        ask(server, "/metrics")
+    # The count rises after the answer is written, so the last one may still be on its way.
+    with server._scraped:
+        assert server._scraped.wait_for(lambda: server.scrapes == 3, timeout=5)
+    scraper = threading.Timer(0.0, ask, (server, "/metrics"))
+    scraper.start()
+    assert server.wait_for_scrape(10)
+    scraper.join()
+    assert not server.wait_for_scrape(0.01)

@@ -1,0 +1,236 @@
+"""Small parts of the runner: identities, ports, places, lines, the display's words."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engram.errors import ConfigurationError
+from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
+from engram.run.commands import worker_endpoints
+from engram.run.composition import Place
+from engram.run.display import duration, headline
+from engram.run.identity import find_worker
+from engram.run.observers import Lines, size
+from engram.run.ports import LOOPBACK, Reservation
+from engram.run.runner import resume_command
+from engram.run.source import FOLDER_ANNOTATION, place_of, with_origin
+from engram.run.stop import Stop
+from engram.run.watch import LineTail
+from engram.spec import parse_job
+
+
+def listener(port: int) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind((LOOPBACK, port))
+    found.listen()
+    return found
+
+
+def test_a_reserved_port_can_be_listened_on_again_and_again() -> None:
+    with Reservation() as reservation:
+        for _ in range(2):
+            with listener(reservation.port):
+                pass
+
+
+def test_a_port_with_a_server_is_taken() -> None:
+    with Reservation() as free, listener(free.port):
+        with pytest.raises(ConfigurationError, match=f"--port: port {free.port} is taken"):
+            Reservation(free.port)
+
+
+def test_reserved_ports_differ() -> None:
+    with Reservation() as first, Reservation() as second:
+        assert first.port != second.port
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "expected"),
+    [("trainworker-edge-1", None, 1), ("", 1, 1), ("", 2, 2), ("trainworker-cloud-0", None, 2)],
+)
+def test_workers_are_found_by_name_or_index(
+    document: dict[str, Any], name: str, index: int | None, expected: int
+) -> None:
+    document["spec"]["workers"].append({"name": "cloud", "replicas": 1})
+    assert find_worker(parse_job(document), name=name, index=index).position == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [("trainworker-edge-9", None), ("", 9), ("", None), ("bob", None)]
+)
+def test_an_unknown_worker_is_told_who_there_is(
+    document: dict[str, Any], name: str, index: int | None
+) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"trainworker-edge-0 \.\.\. trainworker-edge-1, indices 0 to 1"
+    ):
+        find_worker(parse_job(document), name=name, index=index)
+
+
+def test_an_elastic_group_takes_newcomers(document: dict[str, Any]) -> None:
+    document["spec"]["dataset"] = {"name": "npz", "path": "x", "partition": {"method": "local"}}
+    found = find_worker(parse_job(document), name="trainworker-edge-5")
+    assert (found.group, found.index, found.position) == ("edge", 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("volume", "path", "mount", "expected"),
+    [
+        ({}, "", None, None),
+        ({}, "sets/x", None, "/jobs/sets/x"),
+        ({}, "/abs", None, "/abs"),
+        ({"hostPath": {"path": "/data"}}, "", None, "/data"),
+        ({"hostPath": {"path": "/data"}}, "x", None, "/data/x"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "x", None, "/jobs/x"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "", None, None),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "x", "/mnt", "/mnt/x"),
+        ({"hostPath": {"path": "/data"}}, "x", "/mnt", "/mnt/x"),
+    ],
+)
+def test_where_data_are(volume: dict[str, Any], path: str, mount: str | None, expected: str | None) -> None:
+    found = Place(Path("/jobs"), Path(mount) if mount else None).data_root(volume, path)
+    assert found == (Path(expected) if expected else None)
+
+
+def test_a_copied_job_remembers_the_folder_it_came_from(document: dict[str, Any], tmp_path: Path) -> None:
+    copied = parse_job(with_origin(parse_job(document).dump(), tmp_path))
+    assert copied.digest() == parse_job(document).digest()
+    assert place_of(copied, Path("/elsewhere/job.yaml")).folder == tmp_path
+    gone = parse_job(with_origin(parse_job(document).dump(), tmp_path / "gone"))
+    assert place_of(gone, tmp_path / "job.yaml").folder == tmp_path
+    assert FOLDER_ANNOTATION in with_origin(copied.dump(), tmp_path)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["engram", "run", "j.yaml"], "engram run j.yaml --out r --resume"),
+        (
+            ["engram", "run", "j.yaml", "--out", "x", "--set", "seed=1"],
+            "engram run j.yaml --set seed=1 --out r --resume",
+        ),
+        (["engram", "run", "--out=x", "j y.yaml", "--resume"], "engram run 'j y.yaml' --out r --resume"),
+    ],
+)
+def test_the_command_that_resumes(command: list[str], expected: str) -> None:
+    assert resume_command(command, Path("r")) == expected
+
+
+def test_endpoints_come_from_the_options_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="AGG_IP"):
+        worker_endpoints([])
+    monkeypatch.setenv("AGG_IP", "10.0.0.1")
+    assert worker_endpoints([]) == ("10.0.0.1:7363",)
+    monkeypatch.setenv("AGG_PORT", "30000")
+    assert worker_endpoints([]) == ("10.0.0.1:30000",)
+    monkeypatch.setenv("ENGRAM_AGGREGATOR_ENDPOINTS", "a:1, b:2")
+    assert worker_endpoints([]) == ("a:1", "b:2")
+    assert worker_endpoints(["c:3"]) == ("c:3",)
+
+
+def test_lines_of_rounds_and_tasks() -> None:
+    lines: list[str] = []
+    observer = Lines([[0, 1], [2, 3]], [2, 2], lines.append)
+    part = WorkerRound(outcome="accepted", samples=3, metrics={"loss": 0.5}, bytes_down=1000, bytes_up=500)
+    absent = WorkerRound(outcome="absent")
+    row = RoundRow(
+        task=2,
+        round=1,
+        started=0,
+        seconds={"train": 1.0, "aggregate": 0.5},
+        workers={"a": part, "b": absent},
+        degraded=True,
+        counts=Counts(right={0: 5, 1: 5}, total={0: 10, 1: 10}),
+    )
+    observer.round_closed(row, History())
+    assert lines == [
+        "round 3/4  task 2/2  1 of 2 updates (degraded)  loss 0.5000  accuracy 50.0%  1.5 kB  1.5 s"
+    ]
+    lines.clear()
+    done = [
+        TaskRow(task=1, classes=[0, 1], started=0, seconds={}, workers={}, counts=Counts(right={0: 9, 1: 9}, total={0: 10, 1: 10})),
+        TaskRow(task=2, classes=[2, 3], started=0, seconds={}, workers={}, counts=Counts(right={0: 5, 1: 5, 2: 10, 3: 10}, total=dict.fromkeys(range(4), 10))),
+    ]  # fmt: skip
+    observer.task_closed(done[1], History(tasks=done))
+    assert lines == ["task 2/2 done: accuracy 75.0% over 4 classes, newest task 100.0%, forget rate 40.0%"]
+
+
+def test_a_tail_gives_whole_lines_of_its_own_run(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("round 1/9 of the run before\n")
+    tail = LineTail(log)
+    assert tail.read() == []
+    with log.open("a") as file:
+        file.write("listening\nround 2/9\ntask 1")
+        file.flush()
+        assert tail.read() == ["round 2/9"]
+        file.write("/2 done\n")
+        file.flush()
+        assert tail.read() == ["task 1/2 done"]
+    assert LineTail(tmp_path / "none").read() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e13, "25.0 TB")]
+)
+def test_sizes(number: float, text: str) -> None:
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (65, "1 min 05 s"), (3720, "1 h 02 min")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_headline_has_what_matters() -> None:
+    status = {
+        "progress": {"secondsLeft": 90, "percent": 40},
+        "display": {"task": "2/5", "round": "7/30", "accuracy": "93.1%", "forgetting": "4.2%"},
+        "transfer": {"bytesDown": 1000, "bytesUp": 500},
+    }
+    assert headline(status) == [
+        "task 2/5", "round 7/30", "accuracy 93.1%", "forgetting 4.2%", "1.5 kB", "1 min 30 s left",
+    ]  # fmt: skip
+    assert headline({}) == ["starting"]
+
+
+def test_the_first_signal_asks_and_the_second_insists() -> None:
+    stop = Stop()
+    with stop.on_signals():
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        assert not stop.at_once
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.at_once
+
+
+def test_a_second_signal_may_interrupt_and_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stop = Stop()
+    with stop.on_signals(raise_second=True):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_are_left_alone_outside_the_main_thread() -> None:
+    found: list[Any] = []
+
+    def look() -> None:
+        with Stop().on_signals():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [before]

@@ -1,0 +1,313 @@
+"""Real processes: transports agree, kills and interruptions change nothing, nothing stays or is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc"),
+]
+
+Start = Callable[..., Any]
+ROUNDS = 10
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """Small enough for a test, long enough to be interrupted; icarl carries the most state from task to task."""
+    return {
+        "apiVersion": "engram.dev/v1alpha1",
+        "kind": "FederatedIncrementalJob",
+        "metadata": {"name": "small"},
+        "spec": {
+            "dataset": {"partition": {"method": "iid"}},
+            "tasks": {"count": 2, "classesPerTask": 2},
+            "model": {"name": "cnn", "parameters": {"channels": [4], "dense": 8}},
+            "training": {
+                "roundsPerTask": ROUNDS // 2,
+                "localSteps": 60,
+                "batchSize": 8,
+                "gradientClip": 5,
+            },
+            "algorithm": {"name": "icarl", "parameters": {"exemplarsPerWorker": 8}},
+            "workers": [{"name": "edge", "replicas": 2}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Matrix and split digest of the undisturbed run, filled in by the first test that makes one."""
+    return {}
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def result(directory: Path) -> tuple[Any, str]:
+    """Return what must not change: the accuracy matrix and the digest of the split."""
+    return read(directory / "matrix.json"), read(directory / "record.json")["split"]["digest"]
+
+
+@pytest.fixture
+def expected(engram: Start, job_file: Path, tmp_path: Path, reference: dict[str, Any]) -> tuple[Any, str]:
+    """The result of the undisturbed run, in process."""
+    if not reference:
+        command = engram("run", str(job_file), "--out", "expected", "--transport", "in-process")
+        assert command.end() == 0, command.errors
+        reference["result"] = result(tmp_path / "expected")
+        reference["lines"] = command.lines
+    found: tuple[Any, str] = reference["result"]
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for a condition of the system that announces itself in no other way."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        pause.wait(0.02)
+
+
+def test_both_transports_give_the_same_result(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start
+) -> None:
+    command = engram("run", str(job_file), "--out", "run")
+    assert command.end() == 0, command.errors
+    run = tmp_path / "run"
+    assert result(run) == expected
+    assert sum(line.startswith("round ") for line in command.lines) == ROUNDS
+    assert sum(line.startswith("task ") for line in command.lines) == 2
+    assert command.lines[-1] == "report: run/report.html"
+    assert processes("worker") == processes("aggregator") == []
+    record = read(run / "record.json")
+    assert record["status"] == "complete"
+    assert record["environment"]["transport"] == "websocket"
+    assert [worker["device"] for worker in record["workers"]] == ["cpu", "cpu"]
+    assert record["cost"]["local_steps"] == ROUNDS * 2 * 60
+    assert record["cost"]["bytes_down"] > 0
+    assert record["cost"]["cpu_seconds"] > 1
+    assert not (run / ".credentials").exists()
+    assert yaml.safe_load((run / "job.yaml").read_text())["spec"]["seed"] == 0
+    names = {path.name for path in run.iterdir()}
+    assert {"job.yaml", "record.json", "matrix.json", "report.html", "report.md", "report.json"} < names
+    assert {"leaderboard.csv", "figures", "checkpoint", "logs"} < names
+
+
+def test_no_secret_is_on_a_command_line(
+    engram: Start, job_file: Path, tmp_path: Path, processes: Start
+) -> None:
+    command = engram("run", str(job_file), "--out", "run")
+    command.wait_for("round 1/")
+    folder = tmp_path / "run" / ".credentials"
+    secrets = [path.read_text() for path in folder.iterdir()]
+    assert len(secrets) == 3
+    assert folder.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+    for pid in processes("aggregator") + processes("worker"):
+        words = Path(f"/proc/{pid}/cmdline").read_text()
+        assert not any(secret in words for secret in secrets)
+    command.signal(signal.SIGKILL)
+    command.end()
+    wait_until(lambda: not processes("worker") and not processes("aggregator"))
+
+
+@pytest.mark.parametrize("transport", ["websocket", "in-process"])
+def test_ctrl_c_and_resume_change_nothing(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start, transport: str
+) -> None:
+    command = engram("run", str(job_file), "--transport", transport)
+    command.wait_for("round 3/")
+    command.signal(signal.SIGINT)
+    assert command.end() == 75, command.errors
+    assert not any(line.startswith(f"round {ROUNDS}/") for line in command.lines)
+    resume = f"engram run {job_file} --transport {transport} --out runs/small --resume"
+    assert f"engram: interrupted; the checkpoint is saved. Continue: {resume}\n" in command.errors
+    assert "Traceback" not in command.errors
+    assert processes("worker") == processes("aggregator") == []
+    assert read(tmp_path / "runs/small/record.json")["status"] == "interrupted"
+    again = engram("run", str(job_file), "--transport", transport, "--resume")
+    assert again.end() == 0, again.errors
+    assert not any(line.startswith("round 1/") for line in again.lines)
+    assert result(tmp_path / "runs/small") == expected
+    record = read(tmp_path / "runs/small/record.json")
+    assert record["history"]["faults"]["resumes"] == 1
+    assert len(record["history"]["rounds"]) == ROUNDS
+
+
+def test_killed_processes_come_back_and_change_nothing(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start
+) -> None:
+    command = engram("run", str(job_file), "--out", "run")
+    command.wait_for("round 2/")
+    (aggregator,) = processes("aggregator")
+    os.kill(aggregator, signal.SIGKILL)
+    command.wait_for("note: aggregator ended (killed by signal 9")
+    command.wait_for("round ")
+    os.kill(processes("worker")[1], signal.SIGKILL)
+    command.wait_for("note: trainworker-edge-")
+    assert command.end() == 0, command.errors
+    assert result(tmp_path / "run") == expected
+    record = read(tmp_path / "run/record.json")
+    assert sum(worker["restarts"] for worker in record["workers"]) == 1
+    assert record["history"]["faults"]["resumes"] == 1
+
+
+def test_nothing_survives_a_killed_supervisor_and_resume_still_works(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start
+) -> None:
+    command = engram("run", str(job_file), "--out", "run")
+    command.wait_for("round 2/")
+    assert len(processes("worker")) == 2
+    command.signal(signal.SIGKILL)
+    command.end()
+    wait_until(lambda: not processes("worker") and not processes("aggregator"))
+    again = engram("run", str(job_file), "--out", "run", "--resume", "--transport", "in-process")
+    assert again.end() == 0, again.errors
+    assert result(tmp_path / "run") == expected
+
+
+def test_too_many_crashes_fail_the_run_and_leave_nothing_running(
+    engram: Start, job_file: Path, tmp_path: Path, processes: Start
+) -> None:
+    command = engram("run", str(job_file), "--out", "run", "--set", "runPolicy.backoffLimit=0")
+    command.wait_for("round 2/")
+    os.kill(processes("worker")[0], signal.SIGKILL)
+    assert command.end() == 1
+    assert "failed 1 times without a round in between (runPolicy.backoffLimit is 0)" in command.errors
+    assert "killed by signal 9" in command.errors
+    assert processes("worker") == processes("aggregator") == []
+    assert read(tmp_path / "run/record.json")["status"] == "failed"
+
+
+@pytest.mark.parametrize("transport", ["websocket", "in-process"])
+def test_a_loss_that_is_not_finite_names_worker_and_round(
+    engram: Start, job_file: Path, tmp_path: Path, processes: Start, transport: str
+) -> None:
+    command = engram(
+        "run", str(job_file), "--transport", transport,
+        "--set", "training.optimizer.learningRate=1000", "--set", "training.gradientClip=null",
+    )  # fmt: skip
+    assert command.end() == 42
+    assert "trainworker-edge-" in command.errors
+    assert "round 1" in command.errors
+    assert "learningRate" in command.errors
+    assert "Traceback" not in command.errors
+    assert not (tmp_path / "runs").exists()
+    assert processes("worker") == processes("aggregator") == []
+
+
+def limit_file_size(number: int) -> Callable[[], None]:
+    """Return a hook that keeps a process and its children from writing larger files, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (number, resource.RLIM_INFINITY))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str]
+) -> None:
+    arguments = ("run", str(job_file), "--out", "run", "--transport", "in-process")
+    first = engram(*arguments)
+    first.wait_for("round 2/")
+    first.signal(signal.SIGINT)
+    assert first.end() == 75
+    full = engram(*arguments, "--resume", before=limit_file_size(1024))
+    assert full.end() == 42
+    assert "engram: error: " in full.errors
+    assert "checkpoint" in full.errors
+    assert "--resume" in full.errors
+    assert "Traceback" not in full.errors
+    again = engram(*arguments, "--resume")
+    assert again.end() == 0, again.errors
+    assert result(tmp_path / "run") == expected
+
+
+def test_out_of_memory_says_what_to_lower(engram: Start, job_file: Path, tmp_path: Path) -> None:
+    def limit_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.RLIM_INFINITY))
+
+    command = engram(
+        "run", str(job_file), "--transport", "in-process",
+        "--set", "model.parameters.channels=[16384, 16384]",
+        before=limit_memory,
+    )  # fmt: skip
+    assert command.end() == 42
+    assert "out of memory: lower training.batchSize" in command.errors
+    assert "Traceback" not in command.errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_taken_port_is_said_before_anything_starts(engram: Start, job_file: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = engram("run", str(job_file), "--port", str(port))
+        assert command.end() == 42
+    assert command.errors == (
+        f"engram: error: --port: port {port} is taken: name another port, or leave --port out to use any free one\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def cells(command: Any) -> Sequence[str]:
+    return [line for line in command.lines if line.startswith("[")]
+
+
+def test_a_grid_goes_on_after_a_failed_cell_and_resumes_what_is_left(
+    engram: Start, job_file: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        "run", str(job_file), "--transport", "in-process", "--out", "grid",
+        "--set", "training.roundsPerTask=1",
+        "--set", "training.gradientClip=null",
+        "--vary", "training.optimizer.learningRate=1000,0.05",
+        "--vary", "algorithm.name=finetune,replay",
+    )  # fmt: skip
+    command = engram(*arguments, "--jobs", "2")
+    assert command.end() == 1
+    assert "engram: error: 2 of 4 cells failed: learningRate=1000" in command.errors
+    assert sum("FAILED" in line for line in cells(command)) == 2
+    assert any(line.startswith("report: grid/report.html") for line in command.lines)
+    assert "note: algorithm.parameters.exemplarsPerWorker is dropped for finetune" in "\n".join(command.lines)
+    held = {path.name for path in (tmp_path / "grid").iterdir()}
+    assert {"learningRate=0.05,algorithm=finetune", "learningRate=0.05,algorithm=replay"} < held
+    before = (tmp_path / "grid/learningRate=0.05,algorithm=replay/record.json").stat().st_mtime_ns
+    again = engram(*arguments, "--resume")
+    assert again.end() == 1
+    assert "learningRate=0.05,algorithm=replay: complete already" in again.lines
+    assert len(cells(again)) == 2
+    assert (tmp_path / "grid/learningRate=0.05,algorithm=replay/record.json").stat().st_mtime_ns == before
+
+
+def test_ctrl_c_in_a_grid_saves_the_cell_and_resume_finishes_it(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start
+) -> None:
+    arguments = ("run", str(job_file), "--transport", "in-process", "--vary", "seed=0,1")
+    command = engram(*arguments)
+    command.wait_for("2 cells in runs/small")
+    history = tmp_path / "runs/small/seed=0/checkpoint"
+    wait_until(lambda: history.is_dir() and any(history.iterdir()))
+    command.signal(signal.SIGINT)
+    assert command.end() == 75
+    assert (
+        f"continue with: engram run {job_file} --transport in-process --vary seed=0,1 --out runs/small --resume"
+        in (command.errors)
+    )
+    assert processes("run") == []
+    again = engram(*arguments, "--resume")
+    assert again.end() == 0, again.errors
+    assert result(tmp_path / "runs/small/seed=0") == expected
+    assert any(line.startswith("report: runs/small/report.html") for line in again.lines)
