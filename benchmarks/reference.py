@@ -2,16 +2,15 @@
 
     python benchmarks/reference.py [--quick] [--json FILE] [--only digits|fashion] [--keep DIR]
 
-Runs the example job files through `engram run --vary` (in-process transport, two cells at a time, seeds 0 to 2) and prints
-mean and standard error of each measure. `--quick` takes digits with seed 0 only. Fashion-MNIST needs its files
-(Debian package dataset-fashion-mnist); without them its rows say "not installed".
+Runs the example job files through `engram run --vary` (in-process transport, two cells at a time, seeds 0 to
+2) and prints mean and standard error of each measure. `--quick` takes digits with seed 0 only. Fashion-MNIST
+needs its files (Debian package dataset-fashion-mnist); without them its rows say "not installed".
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from engram.metrics.matrix import AccuracyMatrix
 from engram.metrics.measures import measure
 from engram.report.compare import load_record
+from engram.report.record import Environment
 
 ROOT = Path(__file__).parents[1]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -94,7 +94,7 @@ def run_grid(benchmark: str, seeds: str, out: Path) -> None:
     algorithms = ",".join(bar.algorithm for bar in BARS if bar.benchmark == benchmark)
     command = [sys.executable, "-m", "engram", "run", FILES[benchmark], "--out", str(out)]
     command += ["--transport", "in-process", "--jobs", "2"]
-    command += ["--set", "algorithm.parameters={upfront: true}" if algorithms == "joint" else "seed=0"]
+    command += ["--set", "algorithm.parameters.upfront=true"]  # for joint; dropped for the others
     command += ["--vary", f"algorithm.name={algorithms}", "--vary", f"seed={seeds}"]
     subprocess.run(command, cwd=ROOT, check=True)
 
@@ -106,27 +106,51 @@ def mean_error(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
-def rows_of(benchmark: str, out: Path) -> list[Row]:
-    """Read the finished cells under `out` and compare each algorithm with its bar."""
+def rows_of(benchmark: str, out: Path) -> tuple[list[Row], Environment]:
+    """Compare the finished cells under `out` with the bars, and say where they ran."""
     found: dict[str, list[tuple[float, float | None, float | None]]] = {}
+    environment: Environment | None = None
     for path in sorted(out.glob("*/record.json")):
         record = load_record(path.parent)
-        name = record.job["spec"]["algorithm"]["name"]
-        measures = measure(AccuracyMatrix.parse(json.loads((path.parent / "matrix.json").read_text())))
-        found.setdefault(name, []).append((measures["accuracy"], measures["forget_rate"], record.cost.cpu_seconds))
-    rows = []
-    for bar in (bar for bar in BARS if bar.benchmark == benchmark):
-        cells = found[bar.algorithm]
-        accuracy, error = mean_error([cell[0] for cell in cells])
-        forgot = [cell[1] for cell in cells if cell[1] is not None]
-        forget_rate = statistics.fmean(forgot) if forgot else None
-        cpu = [cell[2] for cell in cells if cell[2] is not None]
-        seconds = statistics.fmean(cpu) if cpu else None
-        reached = bar.holds(accuracy, forget_rate)
-        rows.append(
-            Row(benchmark, bar.algorithm, len(cells), accuracy, error, forget_rate, seconds, bar.words(), reached)
+        environment = record.environment
+        measures = measure(AccuracyMatrix.load(path.with_name("matrix.json")))
+        cell = (measures["accuracy"], measures["forget_rate"], record.cost.cpu_seconds)
+        found.setdefault(record.job["spec"]["algorithm"]["name"], []).append(cell)
+    if environment is None:
+        raise SystemExit(f"no finished run under {out}")
+    return [row_of(bar, found[bar.algorithm]) for bar in BARS if bar.benchmark == benchmark], environment
+
+
+def row_of(bar: Bar, cells: list[tuple[float, float | None, float | None]]) -> Row:
+    """Summarise one algorithm's cells (accuracy, forget rate, CPU seconds), one a seed."""
+    accuracy, error = mean_error([cell[0] for cell in cells])
+    forgot = [cell[1] for cell in cells if cell[1] is not None]
+    forget_rate = statistics.fmean(forgot) if forgot else None
+    cpu = [cell[2] for cell in cells if cell[2] is not None]
+    return Row(
+        benchmark=bar.benchmark,
+        algorithm=bar.algorithm,
+        seeds=len(cells),
+        accuracy=accuracy,
+        accuracy_standard_error=error,
+        forget_rate=forget_rate,
+        cpu_seconds=statistics.fmean(cpu) if cpu else None,
+        bar=bar.words(),
+        reached=bar.holds(accuracy, forget_rate),
+    )
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print one line an algorithm."""
+    print(f"\n{'benchmark':9} {'algorithm':9} {'n':>2} {'accuracy %':>13} {'forget %':>14} {'CPU s':>6}  bar")
+    for row in rows:
+        error = "" if row.accuracy_standard_error is None else f" ± {100 * row.accuracy_standard_error:.1f}"
+        forgot = "-" if row.forget_rate is None else f"{100 * row.forget_rate:.1f}"
+        seconds = "-" if row.cpu_seconds is None else f"{row.cpu_seconds:.0f}"
+        print(
+            f"{row.benchmark:9} {row.algorithm:9} {row.seeds:2} {f'{100 * row.accuracy:.1f}{error}':>13} "
+            f"{forgot:>14} {seconds:>6}  {row.bar}: {'reached' if row.reached else 'MISSED'}"
         )
-    return rows
 
 
 def main() -> int:
@@ -138,33 +162,22 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="keep the run directories here")
     options = parser.parse_args()
     benchmarks = [options.only] if options.only else ["digits"] if options.quick else sorted(FILES)
-    seeds = "0" if options.quick else "0,1,2"
     started = time.time()
     rows: list[Row] = []
+    facts: dict[str, object] = {"command": " ".join(["python", "benchmarks/reference.py", *sys.argv[1:]])}
     with tempfile.TemporaryDirectory() as scratch:
         for benchmark in benchmarks:
             if benchmark == "fashion" and not FASHION.exists():
                 print("fashion: not installed (Debian package dataset-fashion-mnist)")
                 continue
             out = (options.keep or Path(scratch)) / benchmark
-            run_grid(benchmark, seeds, out)
-            rows += rows_of(benchmark, out)
-    print(f"\n{'benchmark':10} {'algorithm':10} {'n':>2} {'accuracy':>15} {'forget rate':>12} {'CPU s':>7}  bar")
-    for row in rows:
-        error = "" if row.accuracy_standard_error is None else f" ± {100 * row.accuracy_standard_error:.1f}"
-        forgot = "-" if row.forget_rate is None else f"{100 * row.forget_rate:.1f} %"
-        seconds = "-" if row.cpu_seconds is None else f"{row.cpu_seconds:.0f}"
-        print(
-            f"{row.benchmark:10} {row.algorithm:10} {row.seeds:2} {100 * row.accuracy:9.1f}{error:6} {forgot:>12} "
-            f"{seconds:>7}  {row.bar}: {'reached' if row.reached else 'MISSED'}"
-        )
+            run_grid(benchmark, "0" if options.quick else "0,1,2", out)
+            more, environment = rows_of(benchmark, out)
+            rows += more
+            facts |= environment.model_dump(include={"engram", "python", "torch", "numpy", "cpu", "cores"})
+    print_table(rows)
     if options.json:
-        facts = {
-            "command": " ".join(["python", *sys.argv]),
-            "machine": f"{platform.machine()}, {platform.system()}",
-            "python": platform.python_version(),
-            "seconds": round(time.time() - started),
-        }
+        facts["seconds"] = round(time.time() - started)
         options.json.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     return 0 if all(row.reached for row in rows) else 1
 

@@ -1,7 +1,7 @@
 """A class-incremental algorithm of your own: one class, used by 04-own-algorithm.yaml.
 
-`algorithm.name: own_algorithm:RehearsalWithMixup` names this file (it lies beside the job file) and the class.
-Start from `engram.learning.algorithm.Algorithm`, which is plain federated fine-tuning, and override only what
+`algorithm.name: own_algorithm:RehearsalWithMixup` names this file, which lies beside the job file, and the
+class. Start from `engram.learning.algorithm.Algorithm`, which is plain federated fine-tuning, and override only what
 your idea changes; its docstring lists every hook and says when and where it is called.
 
 The idea here: rehearsal of exemplars in which every image is blended with another one of its batch (mixup,
@@ -22,19 +22,21 @@ from engram.learning.memory import Memory
 from engram.spec.base import Spec
 
 
-class Parameters(Spec):
+class MixupParameters(Spec):
     """`spec.algorithm.parameters` of this algorithm: names in camelCase there, checked before training."""
 
     exemplars_per_worker: int = Field(50, ge=1, le=10_000, description="Exemplars that each worker keeps.")
-    blend: float = Field(0.3, ge=0, le=0.5, description="Largest share of the other image; 0 is plain replay.")
+    blend: float = Field(
+        0.3, ge=0, le=0.5, description="Largest share of the other image; 0 is plain replay."
+    )
 
 
 class RehearsalWithMixup(Algorithm):
     """Trains on blended pairs of labelled samples and exemplars."""
 
-    Parameters: ClassVar[type[Spec]] = Parameters
+    Parameters: ClassVar[type[Spec]] = MixupParameters
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: MixupParameters) -> None:
         super().__init__(parameters)
         # With a memory the base class does the rest: training data are labelled samples and exemplars, and
         # at the end of a task herding chooses new exemplars.
@@ -48,10 +50,9 @@ class RehearsalWithMixup(Algorithm):
 
     def loss(self, context: LocalContext, batch: Batch) -> Tensor:
         """Return (1 - s) CE(blended, own label) + s CE(blended, other label), s drawn from [0, blend]."""
-        share = self.blend * float(torch.rand((), generator=self.generator))
+        share: float = self.blend * torch.rand((), generator=self.generator).item()
         other = torch.randperm(len(batch.images), generator=self.generator).to(batch.images.device)
         blended = (1 - share) * batch.images + share * batch.images[other]
         logits = context.network(blended)
         own, others = cross_entropy(logits, batch.targets), cross_entropy(logits, batch.targets[other])
-        context.metrics["blend"] = share
-        return (1 - share) * own + share * others
+        return own * (1 - share) + others * share

@@ -43,12 +43,9 @@ class _Run:
         self._aggregator = aggregator
         self._clock = Clock()
         self._skipped = 0.0
-        digests = Digests()
-        digest = aggregator.settings.job_digest
-        self._connections = {
-            name: _Connection(WorkerSession(learner, name, digest), digests)
-            for name, learner in workers.items()
-        }
+        self._workers = workers
+        self._digests = Digests()
+        self._connections: dict[str, _Connection] = {}
         self._queue: deque[Outgoing] = deque()
 
     def now(self) -> float:
@@ -56,14 +53,17 @@ class _Run:
         return self._clock() + self._skipped
 
     def connect(self) -> None:
-        """Let every worker say hello."""
-        for name, connection in self._connections.items():
+        """Let every worker that is new say hello."""
+        for name in [name for name in self._workers if name not in self._connections]:
+            session = WorkerSession(self._workers[name], name, self._aggregator.settings.job_digest)
+            connection = self._connections[name] = _Connection(session, self._digests)
             hello = connection.session.hello()
             self._aggregator.transferred(name, "up", connection.size("up", hello), hello)
             self._post(self._aggregator.connect(name, hello, self.now()))
 
     def step(self) -> None:
         """Hand over one message, or let the deadline pass when there is none."""
+        self.connect()
         if not self._queue:
             self._wait()
             return
@@ -115,11 +115,11 @@ def run_in_process(
 ) -> Outcome:
     """Run the job to its end, or until `stop()` says so between two messages (then suspended).
 
-    A worker's exception propagates as it is. Raises FederationError when the quorum cannot be reached with
-    the workers given, CheckpointError when a checkpoint cannot be written.
+    A worker that is put into `workers` while the run goes on joins it. A worker's exception propagates as
+    it is. Raises FederationError when the quorum cannot be reached with the workers given, CheckpointError
+    when a checkpoint cannot be written.
     """
     run = _Run(aggregator, workers)
-    run.connect()
     while aggregator.outcome is None:
         if stop():
             run.suspend()

@@ -131,8 +131,10 @@ class Machine:
     @property
     def missing(self) -> tuple[str, ...]:
         """Workers that the current stage still waits for, sorted."""
-        if self._stage is None or self._finish is not None:
+        if self._finish is not None:
             return ()
+        if self._stage is None:
+            return self.cursor.members
         return tuple(sorted(self._stage.asked - self._stage.answered))
 
     def refusal(self, answer: Answer) -> str | None:

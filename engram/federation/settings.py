@@ -39,6 +39,8 @@ class Settings:
     """Names of the worker groups that may grow when `elastic`."""
     heartbeat_seconds: float = 10.0
     """Workers send a sign of life so often; three missed ones show a worker as disconnected."""
+    tick_seconds: float = 0.5
+    """How often the aggregator looks at the clock while nothing else happens."""
     hello_seconds: float = 10.0
     """How long a new connection may take to say hello."""
     linger_seconds: float = 5.0

@@ -33,13 +33,13 @@ class Algorithm:
         from engram.spec.base import Spec
         from pydantic import Field
 
-        class Parameters(Spec):
+        class SmoothedParameters(Spec):
             smoothing: float = Field(0.1, ge=0, lt=1)
 
         class Smoothed(Algorithm):
-            Parameters = Parameters                  # checks spec.algorithm.parameters
+            Parameters = SmoothedParameters          # checks spec.algorithm.parameters
 
-            def __init__(self, parameters: Parameters) -> None:
+            def __init__(self, parameters: SmoothedParameters) -> None:
                 super().__init__(parameters)
                 self.smoothing = parameters.smoothing
 

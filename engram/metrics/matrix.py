@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engram.federation.history import Counts, History
+if TYPE_CHECKING:
+    from engram.federation.history import Counts, History
 
 
 @dataclass(frozen=True)

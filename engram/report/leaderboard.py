@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ UNDECISIVE = ("seed", "suspend", "managedBy", "report", "runPolicy", "imagePullS
 
 UNDECISIVE_IN_GROUP = (
     "image", "placement", "gpus", "resources", "runAsUser", "podTemplate", "state", "dataset.path",
+    "dataset.volume",
 )  # fmt: skip
 
 IDENTITY = ("algorithm.name", "dataset.name")
@@ -126,19 +127,40 @@ def heading(path: str) -> str:
     return parent if last == "name" else last
 
 
-def figures(run: Run) -> dict[str, float | None]:
-    """Return the measured columns of one run by the keys of `rank.COLUMNS`: shares 0..1, MB, seconds."""
-    measures = measure(from_history(run.record.classes, run.record.history))
+def figures(run: Run, reference: Run | None = None) -> dict[str, float | None]:
+    """Return the measured columns of one run by the keys of `rank.COLUMNS`: shares 0..1, MB, seconds.
+
+    `reference` is a joint run on the same split, for intransigence (its mean over tasks).
+    """
+    matrix = from_history(run.record.classes, run.record.history)
+    if reference is not None:
+        joint = measure(from_history(reference.record.classes, reference.record.history))
+        matrix = replace(matrix, reference=tuple(joint["newest_task_accuracy_by_task"]))
+    measures = measure(matrix)
     newest = measures["newest_task_accuracy_by_task"]
     cost = run.record.cost
     found: dict[str, float | None] = {
         "newest_task_accuracy": newest[-1] if newest else None,
+        "intransigence": Statistic.of(measures["intransigence_by_task"] or ()).mean,
         "megabytes_down": cost.bytes_down / 1e6,
         "megabytes_up": cost.bytes_up / 1e6,
         "cpu_seconds": cost.cpu_seconds,
         "seconds": cost.seconds,
     }
     return {c.key: found[c.key] if c.key in found else measures[c.key] for c in COLUMNS}
+
+
+def references(runs: Sequence[Run]) -> dict[str, Run]:
+    """Return the joint runs (data of all tasks so far, not upfront) by what another run must share with them.
+
+    That is seed and every setting but the algorithm's.
+    """
+    return {
+        _beside_algorithm(run): run
+        for run in runs
+        if run.spec.get("algorithm", {}).get("name") == "joint"
+        and len(run.record.classes) == len(run.record.split.tasks) > 1
+    }
 
 
 def build(runs: Sequence[Run], rank: tuple[tuple[str, str], ...]) -> Leaderboard:
@@ -153,13 +175,16 @@ def build(runs: Sequence[Run], rank: tuple[tuple[str, str], ...]) -> Leaderboard
         else:
             members[run.seed] = run
     ordered = [[members[seed] for seed in sorted(members)] for members in groups.values()]
-    rows = _rows(ordered, rank)
+    rows = _rows(ordered, rank, references(finished))
     seeds = {row.seeds for row in rows}
     if len(seeds) > 1:
         notes.append(
             "The rows do not all have the same seeds; differences to the first row are over the seeds "
             "that both have."
         )
+    versions = sorted({f"engram {_made_with(run)}" for run in finished})
+    if len(versions) > 1:
+        notes.append(f"The runs were made with different versions: {'; '.join(versions)}.")
     return Leaderboard(
         rows=tuple(rows),
         rank=rank,
@@ -169,9 +194,17 @@ def build(runs: Sequence[Run], rank: tuple[tuple[str, str], ...]) -> Leaderboard
     )
 
 
-def _rows(groups: Sequence[Sequence[Run]], rank: tuple[tuple[str, str], ...]) -> list[LeaderboardRow]:
+def _rows(
+    groups: Sequence[Sequence[Run]], rank: tuple[tuple[str, str], ...], joint: Mapping[str, Run]
+) -> list[LeaderboardRow]:
     settings = _varying([_experiment(members[0]) for members in groups])
-    measured = [[figures(run) for run in members] for members in groups]
+    measured = [
+        [
+            figures(run, None if run in joint.values() else joint.get(_beside_algorithm(run)))
+            for run in members
+        ]
+        for members in groups
+    ]
     curves = [[_curve(run) for run in members] for members in groups]
     rows = [
         LeaderboardRow(
@@ -238,6 +271,11 @@ def _experiment(run: Run) -> dict[str, Any]:
     }
 
 
+def _beside_algorithm(run: Run) -> str:
+    settings = {path: value for path, value in _experiment(run).items() if not path.startswith("algorithm.")}
+    return json.dumps([run.seed, settings], sort_keys=True)
+
+
 def _varying(experiments: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Return for each experiment the settings in which they differ, `IDENTITY` first."""
     paths = sorted({path for experiment in experiments for path in experiment})
@@ -255,6 +293,11 @@ def _repeated(kept: Run, other: Run) -> str:
     )
     verdict = "with the same accuracy matrix" if same else "BUT WITH ANOTHER ACCURACY MATRIX"
     return f"{other.path} repeats {kept.path} (same job, same seed) {verdict}; it is counted once."
+
+
+def _made_with(run: Run) -> str:
+    environment = run.record.environment
+    return f"{environment.engram} with torch {environment.torch}"
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -35,6 +35,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("backward_transfer", "Backward transfer", "share", "descend"),
     Column("forward_transfer", "Forward transfer", "share", "descend"),
     Column("newest_task_accuracy", "Newest-task accuracy", "share", "descend"),
+    Column("intransigence", "Intransigence", "share", "ascend"),
     Column("forget_rate_ianvs", "Forget rate (Ianvs)", "share", "ascend"),
     Column("megabytes_down", "MB down", "megabytes", "ascend"),
     Column("megabytes_up", "MB up", "megabytes", "ascend"),

@@ -19,7 +19,8 @@ from engram.report.record import Record
 
 
 def write_report(run_dir: Path, record: Record) -> Path:
-    """Write report.html, report.md, report.json, leaderboard.csv, matrix.json and figures/*.png.
+    """Write report.html, report.md, report.json, leaderboard.csv, figures/*.png and, once a task is finished,
+    matrix.json.
 
     Returns the path of report.html. The same record gives the same bytes; files of an earlier report are
     replaced. Raises ConfigurationError when jinja2 or matplotlib is missing, OSError when the directory
@@ -28,7 +29,8 @@ def write_report(run_dir: Path, record: Record) -> Path:
     document = build_document(record)
     run_dir.mkdir(parents=True, exist_ok=True)
     _write_json(run_dir / "report.json", document)
-    _write_json(run_dir / "matrix.json", document["matrix"])
+    if document["tasks"]:
+        _write_json(run_dir / "matrix.json", document["matrix"])
     (run_dir / "leaderboard.csv").write_text(_leaderboard_row(document), encoding="utf-8")
     charts = report_charts(document)
     figures = write_figures(run_dir / "figures", document, charts)
@@ -44,11 +46,15 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def _leaderboard_row(document: Mapping[str, Any]) -> str:
-    """Return the run as a leaderboard of one row, with the column names of a comparison."""
+    """Return the run as a leaderboard of one row, with the column names of a comparison.
+
+    Intransigence is empty: it needs a joint run beside this one, which a comparison finds.
+    """
     spec, cost, metrics = document["setting"]["job"].get("spec", {}), document["cost"], document["metrics"]
     newest = metrics["newest_task_accuracy_by_task"]
     measured = {
         **metrics,
+        "intransigence": None,
         "newest_task_accuracy": newest[-1] if newest else None,
         "megabytes_down": cost["bytes_down"] / 1e6,
         "megabytes_up": cost["bytes_up"] / 1e6,

@@ -18,6 +18,9 @@ LEFT, TOP, BOTTOM = 52, 22, 44
 LABEL_GAP = 15
 """Least distance between two labels at the ends of lines."""
 
+MOST_LETTERS = 24
+"""Of a name at the end of a line; longer ones are cut, tables have them in full."""
+
 COLOURS = 6
 
 Scale = Callable[[float], float]
@@ -30,7 +33,8 @@ def render(chart: Chart, width: int = WIDTH) -> str:
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Return round numbers (1, 2 or 5 times a power of ten apart) that span low..high."""
-    span = (high - low) or 1.0
+    high = high if high > low else low + 1.0
+    span = high - low
     step = 10.0 ** math.floor(math.log10(span / most))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -154,9 +158,10 @@ def _colour(chart: LineChart, index: int) -> tuple[str, str]:
 
 def _end_label(chart: LineChart, series: Series) -> str:
     last = next((y for _, y in reversed(series.points) if y is not None), None)
+    name = series.name if len(series.name) <= MOST_LETTERS else series.name[: MOST_LETTERS - 1] + "\u2026"
     if last is None:
-        return series.name
-    return f"{series.name} {share(last) if chart.percent else number(last, 3)}"
+        return name
+    return f"{name} {share(last) if chart.percent else number(last, 3)}"
 
 
 def _apart(places: Sequence[float]) -> list[float]:

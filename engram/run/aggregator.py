@@ -59,6 +59,7 @@ def run_aggregator(options: AggregatorOptions) -> int:
     Writes the record beside the checkpoint whatever happens. Raises EngramError for what must change.
     """
     job, place = load_placed(options.job, options.data)
+    key = bytes.fromhex(read_secret(options.key_file))
     composition = compose(job, place)
     settings = composition.settings()
     directory = RunDirectory(options.directory)
@@ -82,7 +83,6 @@ def run_aggregator(options: AggregatorOptions) -> int:
         aggregator.introduce_to(status)
         exporter.restored(aggregator.history)
         uid = options.uid or job_uid(job)
-        key = bytes.fromhex(read_secret(options.key_file))
         outcome = asyncio.run(_serve(aggregator, options, authenticator(key, uid)))
         recorder.devices = {view.name: view.device for view in status.workers.values()}
         record = recorder.of_outcome(outcome)
@@ -136,4 +136,6 @@ def _exit_code(outcome: Outcome) -> int:
         raise RetryError(outcome.message or "suspended; the checkpoint is saved")
     if outcome.exit_code == ExitCode.CONFIGURATION:
         raise ConfigurationError(outcome.message)
-    raise FederationError(outcome.message)
+    failure = FederationError(outcome.message)
+    failure.exit_code = outcome.exit_code  # a worker's own, such as 43 for its data
+    raise failure

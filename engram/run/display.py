@@ -172,7 +172,8 @@ def _worker_table(workers: list[Mapping[str, Any]]) -> Any:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), show_header=False)
-    for worker in workers[:SHOWN_WORKERS]:
+    ordered = sorted(workers, key=_place)
+    for worker in ordered[:SHOWN_WORKERS]:
         style = {"disconnected": "yellow", "failed": "red"}.get(worker["state"], "")
         table.add_row(
             Text(str(worker["name"])),
@@ -183,3 +184,9 @@ def _worker_table(workers: list[Mapping[str, Any]]) -> Any:
     if len(workers) > SHOWN_WORKERS:
         table.add_row(Text(f"and {len(workers) - SHOWN_WORKERS} more"))
     return table
+
+
+def _place(worker: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what keeps each worker in its line: the status lists those in trouble first."""
+    group, _, index = str(worker["name"]).rpartition("-")
+    return group, int(index) if index.isdigit() else 0

@@ -16,7 +16,7 @@ class Reason(StrEnum):
     """What happened and what to do, in one line."""
     conditions: tuple[str, ...]
 
-    def __new__(cls, value: str, conditions: str, meaning: str) -> Reason:
+    def __new__(cls, value: str, conditions: str = "", meaning: str = "") -> Reason:
         """Make a member that is the string `value` and knows its meaning."""
         member = str.__new__(cls, value)
         member._value_ = value

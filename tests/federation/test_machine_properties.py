@@ -191,11 +191,12 @@ class Federation(RuleBasedStateMachine):
 
     @rule(worker=every_worker, task=st.integers(0, 4), round=st.integers(0, 4), kind=st.integers(0, 2))
     def nonsense(self, worker: str, task: int, round: int, kind: int) -> None:
-        answer: Answer = [
+        answers: list[Answer] = [
             UpdateIn(worker, task, round),
             ConsolidatedIn(worker, task),
             EvaluationIn(worker, task, round),
-        ][kind]
+        ]
+        answer = answers[kind]
         if self.machine.refusal(answer) is not None:
             self.feed(answer)
 

@@ -31,7 +31,9 @@ def test_a_percentage_that_is_exact_is_not_rounded_up_by_floating_point() -> Non
     assert all(Quorum.parse("70%").of(10 * n) == 7 * n for n in range(1, 100))
 
 
-@given(fraction=st.floats(0.01, 1.0), task=st.integers(1, 9), round=st.integers(1, 9), count=st.integers(1, 10))
+@given(
+    fraction=st.floats(0.01, 1.0), task=st.integers(1, 9), round=st.integers(1, 9), count=st.integers(1, 10)
+)
 def test_sample_has_the_right_size_and_ignores_the_order_of_workers(
     fraction: float, task: int, round: int, count: int
 ) -> None:

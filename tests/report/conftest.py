@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -15,6 +15,9 @@ from engram.spec.job import FederatedIncrementalJob
 
 KEEP = {"finetune": 0.02, "replay": 0.72, "icarl": 0.86, "joint": 0.97}
 """Accuracy of the last task's classes after the next task; older classes lose it again each task."""
+
+STARTED = 1_760_000_000.0
+"""Seconds since the epoch."""
 
 ORDER = [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
 
@@ -54,43 +57,35 @@ def counts(algorithm: str, seed: int, classes: list[list[int]], task: int, at: f
     return Counts(right=right, total=total)
 
 
-def build_record(
-    algorithm: str = "replay",
-    seed: int = 0,
-    *,
-    tasks: int = 5,
-    finished: int | None = None,
-    status: str = "complete",
-    faults: bool = True,
-    joint_upfront: bool = False,
-    spec: dict[str, Any] | None = None,
-) -> Record:
-    size = 10 // tasks
-    split = [ORDER[index : index + size] for index in range(0, size * tasks, size)]
-    classes = [[label for task in split for label in task]] if joint_upfront else split
-    job = job_document(algorithm, seed, tasks, spec or {})
-    workers = [f"trainworker-{group}-{index}" for group, n in (("edge", 3), ("gpu", 2)) for index in range(n)]
+def worker_names() -> list[str]:
+    return [f"trainworker-{group}-{index}" for group, n in (("edge", 3), ("gpu", 2)) for index in range(n)]
+
+
+def worker_rounds(seed: int, task: int, number: int, faults: bool) -> dict[str, WorkerRound]:
+    """Return every worker's part in one round; with faults trainworker-edge-1 is absent once."""
+    parts: dict[str, WorkerRound] = {}
+    for worker in worker_names():
+        if faults and (task, number, worker) == (3, 2, "trainworker-edge-1"):
+            parts[worker] = WorkerRound(outcome="absent", bytes_down=72_900)
+            continue
+        loss = 1.9 * 0.55**number + 0.1 * draw(seed, worker, task) + 0.02 * task
+        parts[worker] = WorkerRound(
+            outcome="accepted",
+            samples=40 + round(60 * draw(seed, worker, task)),
+            metrics={"loss": loss, "steps": 16.0, "seconds": 0.3 + 0.1 * draw(worker, number)},
+            bytes_down=72_900,
+            bytes_up=73_400,
+        )
+    return parts
+
+
+def build_history(algorithm: str, seed: int, classes: list[list[int]], done: int, faults: bool) -> History:
+    """Return the first `done` tasks of four rounds each."""
     history = History()
-    clock = 1_760_000_000.0
-    done = len(classes) if finished is None else finished
+    clock = STARTED
     for task in range(1, done + 1):
         begun = clock
         for number in range(1, 5):
-            parts = {}
-            for worker in workers:
-                absent = faults and (task, number, worker) == (3, 2, workers[1])
-                lost = 1.9 * 0.55**number + 0.1 * draw(seed, worker, task) + 0.02 * task
-                parts[worker] = (
-                    WorkerRound(outcome="absent", bytes_down=72_900)
-                    if absent
-                    else WorkerRound(
-                        outcome="accepted",
-                        samples=40 + round(60 * draw(seed, worker, task)),
-                        metrics={"loss": lost, "steps": 16.0, "seconds": 0.3 + 0.1 * draw(worker, number)},
-                        bytes_down=72_900,
-                        bytes_up=73_400,
-                    )
-                )
             seconds = {
                 "broadcast": 0.02,
                 "train": 0.41 + 0.05 * draw(seed, task, number),
@@ -105,13 +100,12 @@ def build_record(
                     round=number,
                     started=clock,
                     seconds=seconds,
-                    workers=parts,
+                    workers=worker_rounds(seed, task, number, faults),
                     degraded=faults and (task, number) == (3, 2),
                     counts=counts(algorithm, seed, classes, task, number / 4),
                 )
             )
             clock += sum(seconds.values())
-        ends = {w: WorkerRound(outcome="accepted", bytes_down=72_900, bytes_up=4_100) for w in workers}
         clock += 0.3
         history.tasks.append(
             TaskRow(
@@ -120,23 +114,68 @@ def build_record(
                 started=begun,
                 seconds={"consolidate": 0.25, "evaluate": 0.03, "checkpoint": 0.02, "total": clock - begun},
                 counts=counts(algorithm, seed, classes, task, 1.0),
-                workers=ends,
+                workers={
+                    worker: WorkerRound(outcome="accepted", bytes_down=72_900, bytes_up=4_100)
+                    for worker in worker_names()
+                },
             )
         )
+    history.active_seconds = clock - STARTED
     if faults:
         history.faults = Faults(
-            reconnects={workers[1]: 2},
+            reconnects={"trainworker-edge-1": 2},
             rejected={"late": 1},
             rounds_degraded=1,
             resumes=1,
             notes=["trainworker-edge-1 was killed in task 3, round 2 and rejoined in round 3"],
         )
+    return history
+
+
+def build_split(seed: int, split: list[list[int]]) -> SplitFacts:
     labelled = {
-        w: {label: 2 + round(28 * draw(seed, w, label) ** 2) for label in ORDER[: size * tasks]}
-        for w in workers
+        worker: {label: 2 + round(28 * draw(seed, worker, label) ** 2) for task in split for label in task}
+        for worker in worker_names()
     }
+    return SplitFacts(
+        digest=hashlib.sha256(f"split {seed} {len(split)}".encode()).hexdigest(),
+        tasks=split,
+        test_counts=dict.fromkeys(range(10), 36),
+        labelled=labelled,
+        unlabelled={worker: {label: 2 * n for label, n in row.items()} for worker, row in labelled.items()},
+    )
+
+
+def build_cost(history: History) -> Cost:
     rows = [part for row in history.rounds for part in row.workers.values()]
     rows += [part for row in history.tasks for part in row.workers.values()]
+    return Cost(
+        seconds=history.active_seconds,
+        cpu_seconds=1.7 * history.active_seconds,
+        bytes_down=sum(part.bytes_down for part in rows),
+        bytes_up=sum(part.bytes_up for part in rows),
+        parameters=18_154,
+        local_steps=16 * sum(part.outcome == "accepted" for part in rows),
+    )
+
+
+def build_record(
+    algorithm: str = "replay",
+    seed: int = 0,
+    *,
+    tasks: int = 5,
+    finished: int | None = None,
+    status: Literal["complete", "failed", "interrupted", "running"] = "complete",
+    faults: bool = True,
+    joint_upfront: bool = False,
+    spec: dict[str, Any] | None = None,
+) -> Record:
+    size = 10 // tasks
+    split = [ORDER[index : index + size] for index in range(0, size * tasks, size)]
+    classes = [[label for task in split for label in task]] if joint_upfront else split
+    job = job_document(algorithm, seed, tasks, spec or {})
+    history = build_history(algorithm, seed, classes, len(classes) if finished is None else finished, faults)
+    facts = build_split(seed, split)
     return Record(
         status=status,
         message="" if status == "complete" else "stopped by Ctrl-C",
@@ -151,13 +190,7 @@ def build_record(
             shape=(1, 8, 8),
             class_names=[str(label) for label in range(10)],
         ),
-        split=SplitFacts(
-            digest=hashlib.sha256(f"split {seed} {tasks}".encode()).hexdigest(),
-            tasks=split,
-            test_counts=dict.fromkeys(range(10), 36),
-            labelled=labelled,
-            unlabelled={w: {label: 2 * n for label, n in row.items()} for w, row in labelled.items()},
-        ),
+        split=facts,
         environment=Environment(
             engram="0.1.0",
             python="3.11.9",
@@ -171,23 +204,16 @@ def build_record(
         ),
         workers=[
             WorkerFacts(
-                name=w,
-                group=w.split("-")[1],
-                device="cuda:0" if "gpu" in w else "cpu",
-                samples=3 * sum(labelled[w].values()),
-                restarts=1 if faults and w == workers[1] else 0,
+                name=worker,
+                group=worker.split("-")[1],
+                device="cuda:0" if "gpu" in worker else "cpu",
+                samples=3 * sum(facts.labelled[worker].values()),
+                restarts=1 if faults and worker == "trainworker-edge-1" else 0,
             )
-            for w in workers
+            for worker in worker_names()
         ],
         history=history,
-        cost=Cost(
-            seconds=clock - 1_760_000_000.0,
-            cpu_seconds=1.7 * (clock - 1_760_000_000.0),
-            bytes_down=sum(part.bytes_down for part in rows),
-            bytes_up=sum(part.bytes_up for part in rows),
-            parameters=18_154,
-            local_steps=16 * sum(part.outcome == "accepted" for part in rows),
-        ),
+        cost=build_cost(history),
         started="2025-10-09T08:53:20Z",
         completed="2025-10-09T08:53:34Z" if status == "complete" else None,
         notes=["trainworker-edge-2 holds no sample of class 7."] if faults else [],

@@ -115,6 +115,17 @@ def test_columns_are_the_paths_that_vary(make_run: MakeRun, tmp_path: Path) -> N
     assert "exemplarsPerWorker" in render_leaderboard_text(board, 200)
 
 
+def test_runs_of_different_versions_are_noted(make_run: MakeRun, tmp_path: Path) -> None:
+    def older(record: Record) -> None:
+        record.environment.torch = "2.3.0"
+
+    board = compare([make_run("a"), change(make_run("b", seed=1), older)], tmp_path / "out")
+    assert board.notes == (
+        "The runs were made with different versions: engram 0.1.0 with torch 2.13.0; engram 0.1.0 with torch "
+        "2.3.0.",
+    )
+
+
 def test_what_decides_no_result_makes_no_row(make_run: MakeRun, tmp_path: Path) -> None:
     quiet = {
         "report": {"graceSeconds": 5},
@@ -139,6 +150,10 @@ def test_a_repeated_run_is_counted_once_and_checked(make_run: MakeRun, tmp_path:
 
     change(runs[1], worse)
     assert "ANOTHER ACCURACY MATRIX" in compare(runs, tmp_path / "out").notes[0]
+
+
+def other_data(record: Record) -> None:
+    record.dataset.sha256, record.dataset.name = "f" * 64, "mnist"
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], Callable[[Record], None] | None, str]] = {
@@ -177,10 +192,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], Callable[[Record], None] | None, str]]
     ),
     "another data set": (
         {},
-        lambda record: (
-            setattr(record.dataset, "sha256", "f" * 64),
-            setattr(record.dataset, "name", "mnist"),
-        )[0],
+        other_data,
         r"the data set \(digits and mnist\)",
     ),
     "split of the same seed": (
@@ -221,6 +233,25 @@ def test_joint_upfront_ranks_with_the_others(make_run: MakeRun, tmp_path: Path) 
     assert [row.settings["algorithm.name"] for row in board.rows] == ["replay", "joint"]
     assert board.rows[1].values["forget_rate"] == Statistic(None, None, 0)
     assert "\N{EN DASH}" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_joint_run_of_the_same_seed_gives_intransigence(make_run: MakeRun, tmp_path: Path) -> None:
+    joint, alone = make_run("joint", algorithm="joint"), make_run("alone", algorithm="icarl", seed=1)
+    replay = make_run("replay")
+    board = compare([replay, alone, joint], tmp_path / "out", "intransigence")
+    found = {row.settings["algorithm.name"]: row.values["intransigence"] for row in board.rows}
+
+    def newest(run: Path) -> list[float]:
+        record = load_record(run)
+        values: list[float] = measure(from_history(record.classes, record.history))[
+            "newest_task_accuracy_by_task"
+        ]
+        return values
+
+    gaps = [best - own for best, own in zip(newest(joint), newest(replay), strict=True)]
+    assert found["replay"].mean == pytest.approx(sum(gaps) / 5)
+    assert found["joint"].n == 0
+    assert found["icarl"].n == 0  # another seed, so another split
 
 
 def test_unfinished_runs_are_named_and_not_ranked(make_run: MakeRun, tmp_path: Path) -> None:
@@ -282,4 +313,6 @@ def test_terminal_table_fits_its_width(grid: list[Path], tmp_path: Path) -> None
 def test_statistic_of_one_and_of_none() -> None:
     assert Statistic.of([0.5]) == Statistic(0.5, None, 1)
     assert Statistic.of([None, None]) == Statistic(None, None, 0)
-    assert Statistic.of([None, 0.2, 0.4]) == Statistic(pytest.approx(0.3), pytest.approx(0.1), 2)
+    two = Statistic.of([None, 0.25, 0.75])
+    assert (two.mean, two.n) == (0.5, 2)
+    assert two.error == pytest.approx(0.25)

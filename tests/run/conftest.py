@@ -114,16 +114,17 @@ def engram(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Callable[[str], list[int]]:
-    """Return a function: word -> pids of the processes with that word that run on files of this test."""
+    """Return a function: word -> pids of the processes with that word that work in this test's folder."""
 
     def find(word: str) -> list[int]:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_text(encoding="utf-8").split("\0")
+                folder = path.with_name("cwd").readlink()
             except OSError:
                 continue
-            if word in words and any(part.startswith(str(tmp_path)) for part in words):
+            if word in words and folder == tmp_path:
                 found.append(int(path.parent.name))
         return sorted(found)
 

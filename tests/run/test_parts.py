@@ -41,9 +41,12 @@ def test_a_reserved_port_can_be_listened_on_again_and_again() -> None:
 
 
 def test_a_port_with_a_server_is_taken() -> None:
-    with Reservation() as free, listener(free.port):
-        with pytest.raises(ConfigurationError, match=f"--port: port {free.port} is taken"):
-            Reservation(free.port)
+    with (
+        Reservation() as free,
+        listener(free.port),
+        pytest.raises(ConfigurationError, match=f"--port: port {free.port} is taken"),
+    ):
+        Reservation(free.port)
 
 
 def test_reserved_ports_differ() -> None:
@@ -154,10 +157,19 @@ def test_lines_of_rounds_and_tasks() -> None:
         "round 3/4  task 2/2  1 of 2 updates (degraded)  loss 0.5000  accuracy 50.0%  1.5 kB  1.5 s"
     ]
     lines.clear()
+    ten = dict.fromkeys(range(4), 10)
+    rights = ({0: 9, 1: 9}, {0: 5, 1: 5, 2: 10, 3: 10})
     done = [
-        TaskRow(task=1, classes=[0, 1], started=0, seconds={}, workers={}, counts=Counts(right={0: 9, 1: 9}, total={0: 10, 1: 10})),
-        TaskRow(task=2, classes=[2, 3], started=0, seconds={}, workers={}, counts=Counts(right={0: 5, 1: 5, 2: 10, 3: 10}, total=dict.fromkeys(range(4), 10))),
-    ]  # fmt: skip
+        TaskRow(
+            task=number,
+            classes=[2 * number - 2, 2 * number - 1],
+            started=0,
+            seconds={},
+            workers={},
+            counts=Counts(right=right, total={label: ten[label] for label in right}),
+        )
+        for number, right in enumerate(rights, start=1)
+    ]
     observer.task_closed(done[1], History(tasks=done))
     assert lines == ["task 2/2 done: accuracy 75.0% over 4 classes, newest task 100.0%, forget rate 40.0%"]
 

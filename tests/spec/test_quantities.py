@@ -83,5 +83,5 @@ def test_other_types_are_no_quantities(value: object) -> None:
 
 @given(st.decimals(-(10**6), 10**6, places=3), st.sampled_from(["", "m", "k", "Mi", "Gi"]))
 def test_suffixes_are_factors(number: Decimal, suffix: str) -> None:
-    factor = {"": 1, "m": Decimal("0.001"), "k": 1000, "Mi": 1024**2, "Gi": 1024**3}[suffix]
+    factor = Decimal({"": "1", "m": "0.001", "k": "1000", "Mi": "1048576", "Gi": "1073741824"}[suffix])
     assert parse_quantity(f"{number}{suffix}") == number * factor

@@ -19,7 +19,7 @@ from engram.federation.messages import Tensors
 
 HEADROOM = 2.0**14
 """How much larger than the global model's a magnitude may get in one round."""
-FLOOR = 2.0**-8
+FLOOR = 2.0**-4
 """Smallest magnitude assumed of a model and, as a share of the model's, of a tensor: zeros may grow, too."""
 BLOCK = 1 << 15
 """Elements that are worked on at once; their float64 copy stays in the processor's cache."""
@@ -30,8 +30,9 @@ EXPONENT = 51
 class ExactSum:
     """Sum over updates of samples x weights, and of samples.
 
-    The mean of K updates differs from the true one by at most K 2^-(q+1) / samples, which is under 2^-33 of
-    the tensor's largest magnitude for 10 workers that use an eighth or more of the samples they might.
+    The mean of K updates that weigh n in all differs from the true one by at most K 2^-(q+1) / n. For ten
+    workers that use an eighth of the samples they might, that is under 2^-30 of the tensor's largest
+    magnitude, a fraction of a rounding to float32.
     """
 
     def __init__(self, weights: Tensors, total_samples: int) -> None:

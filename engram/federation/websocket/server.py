@@ -44,7 +44,6 @@ from engram.federation.websocket.wire import (
     token_of,
 )
 
-TICK_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take at the end."""
 FRAMES_AHEAD = 4
@@ -73,12 +72,17 @@ class _Peer:
 class _Hub:
     """The server's state. Methods named `*_step` run in the aggregator's thread, all others in the loop."""
 
-    def __init__(self, aggregator: Aggregator, authenticate: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        authenticate: Callable[[str, str], bool],
+        clock: Callable[[], float],
+    ) -> None:
         self.aggregator = aggregator
         self.over = asyncio.Event()
         self.crash: BaseException | None = None
         self._authenticate = authenticate
-        self._clock = Clock()
+        self._clock = clock
         self._digests = Digests()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aggregator")
@@ -275,14 +279,16 @@ async def serve(
     authenticate: Callable[[str, str], bool],
     stop: asyncio.Event,
     listening: Callable[[int], None],
+    clock: Callable[[], float] | None = None,
 ) -> Outcome:
     """Run the job over WebSockets until it ends or `stop` is set (then suspended, with a checkpoint).
 
     `port` 0 takes a free one; `listening` is told which, once connections are accepted. `authenticate` is
-    asked (worker, token) at every handshake. Raises ConfigurationError when the port cannot be had; what goes
-    wrong later is an Outcome, except for errors that are not engram's own, which are raised at the end.
+    asked (worker, token) at every handshake. `clock` returns seconds that never go back. Raises
+    ConfigurationError when the port cannot be had; what goes wrong later is an Outcome, except for errors
+    that are not engram's own, which are raised at the end.
     """
-    hub = _Hub(aggregator, authenticate)
+    hub = _Hub(aggregator, authenticate, clock or Clock())
     try:
         server = await _listen(hub, host, port)
         try:
@@ -312,7 +318,9 @@ async def _run(hub: _Hub, stop: asyncio.Event) -> None:
             else:
                 await hub.tick()
                 await asyncio.wait(
-                    {stopping, over}, timeout=TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {stopping, over},
+                    timeout=hub.aggregator.settings.tick_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
     finally:
         stopping.cancel()
