@@ -1,8 +1,8 @@
 """A class-incremental algorithm of your own: one class, used by 04-own-algorithm.yaml.
 
 `algorithm.name: own_algorithm:RehearsalWithMixup` names this file, which lies beside the job file, and the
-class. Start from `engram.learning.algorithm.Algorithm`, which is plain federated fine-tuning, and override only what
-your idea changes; its docstring lists every hook and says when and where it is called.
+class. Start from `engram.learning.algorithm.Algorithm`, which is plain federated fine-tuning, and override
+only what your idea changes; its docstring lists every hook and says when and where it is called.
 
 The idea here: rehearsal of exemplars in which every image is blended with another one of its batch (mixup,
 Zhang et al. 2018), so that the few exemplars of an old class yield many different training images.

@@ -108,6 +108,7 @@ class Aggregator:
         self._presence = Presence(observer, settings.heartbeat_seconds)
         self._connected: set[str] = set()
         self._degraded = ""
+        self._note_status()
 
     # What a transport calls.
 
@@ -132,9 +133,8 @@ class Aggregator:
         return self._machine.deadline
 
     def status(self) -> Status:
-        """Return where the run is."""
-        task, round = self._machine.position
-        return Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
+        """Return where the run was at the last tick or the last stage's start; any thread may ask."""
+        return self._noted_status
 
     def connect(self, worker: str, hello: Hello, now: float) -> list[Outgoing]:
         """Take in a worker's hello on a new connection, which replaces an older one of the same worker.
@@ -193,7 +193,9 @@ class Aggregator:
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass; called about once a second."""
         self._presence.tick(now)
-        return self._feed(Tick(), now)
+        outgoing = self._feed(Tick(), now)
+        self._note_status()
+        return outgoing
 
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int, message: Message) -> None:
         """Count the `size` bytes of a message: before it is received, or after it was returned.
@@ -293,6 +295,7 @@ class Aggregator:
                 engine.begin_task(task)
             case act.OpenStage():
                 self._degraded = ""
+                self._note_status()
                 engine.open(action, now)
             case act.Aggregate():
                 engine.aggregate(action, now)
@@ -345,6 +348,10 @@ class Aggregator:
             resend=resend,
         )
 
+    def _note_status(self) -> None:
+        task, round = self._machine.position
+        self._noted_status = Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
+
     def _degrade(self, action: act.Degraded) -> None:
         what = f"round {action.round} of task {action.task}" if action.round else f"end of task {action.task}"
         self._degraded = (
@@ -355,6 +362,7 @@ class Aggregator:
 
     def _end(self, reason: Reason, message: str, exit_code: int) -> list[Outgoing]:
         self.outcome = Outcome(reason, message, self.history, self.weights, exit_code)
+        self._note_status()
         workers = sorted(self._connected)
         if reason == "complete":
             for worker in workers:

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgpack
 import numpy as np
@@ -38,8 +39,9 @@ MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TEXT = 1024 * 1024
 MAX_ITEMS = 1_000_000
-CARRIED_GROUPS = 32
-"""Shared groups that a connection remembers; the least recently used goes first."""
+CARRIED_ORDERS = 2
+"""A connection forgets a shared group that so many orders in a row have not used."""
+MAX_DIGESTS = 1024
 CHUNK = 512 * 1024
 """Largest piece that a transport is handed at once, in bytes."""
 
@@ -49,6 +51,7 @@ UP = frozenset(kind.__name__ for kind in get_args(Up))
 DOWN = frozenset(kind.__name__ for kind in get_args(Down))
 
 
+Key: TypeAlias = tuple[tuple[str, int], ...]
 Received = TypeVar("Received", bound=Message)
 
 
@@ -83,45 +86,50 @@ class Encoded:
 
 
 class _Carried:
-    """The groups that a connection remembers, alike on both sides."""
+    """The groups that a connection remembers, alike on both sides: those of the last few orders."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[bytes, Tensors] = OrderedDict()
+        self._groups: dict[bytes, Tensors] = {}
+        self._ages: dict[bytes, int] = {}
 
     def find(self, digest: bytes) -> Tensors | None:
         """Return the group, which thereby counts as used."""
-        group = self._groups.get(digest)
-        if group is not None:
-            self._groups.move_to_end(digest)
-        return group
+        if digest in self._ages:
+            self._ages[digest] = 0
+        return self._groups.get(digest)
 
     def remember(self, digest: bytes, group: Tensors) -> None:
         """Take a group in."""
-        self._groups[digest] = group
-        self._groups.move_to_end(digest)
+        self._groups[digest], self._ages[digest] = group, 0
 
-    def forget_old(self) -> None:
-        """Drop the least recently used beyond the limit; called after every message."""
-        while len(self._groups) > CARRIED_GROUPS:
-            self._groups.popitem(last=False)
+    def end_of_order(self) -> None:
+        """Drop the groups that the last orders did not use; called after each message that may have some."""
+        for digest, age in list(self._ages.items()):
+            self._ages[digest] = age + 1
+            if age >= CARRIED_ORDERS:
+                del self._ages[digest], self._groups[digest]
 
 
 class Digests:
     """Digests of groups, each computed once while its arrays live; one for all connections of a process."""
 
-    def __init__(self, limit: int = 16) -> None:
-        self._known: OrderedDict[tuple[tuple[str, int], ...], tuple[Tensors, bytes]] = OrderedDict()
-        self._limit = limit
+    def __init__(self) -> None:
+        self._known: OrderedDict[Key, tuple[tuple[weakref.ref[Any], ...], bytes]] = OrderedDict()
 
     def of(self, group: Tensors) -> bytes:
-        """Return the group's digest. Arrays that were hashed are held, so that no identity is used twice."""
+        """Return the group's digest. Arrays are told apart by identity, so they must not be written to."""
         key = tuple((name, id(array)) for name, array in group.items())
         known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = (dict(group), digest_of(group))
-            if len(self._known) > self._limit:
-                self._known.popitem(last=False)
-        return known[1]
+        # An identity may come again once its array is gone: the weak references tell.
+        if known is not None and all(
+            ref() is array for ref, array in zip(known[0], group.values(), strict=True)
+        ):
+            return known[1]
+        digest = digest_of(group)
+        self._known[key] = (tuple(weakref.ref(array) for array in group.values()), digest)
+        if len(self._known) > MAX_DIGESTS:
+            self._known.popitem(last=False)
+        return digest
 
 
 class Encoder:
@@ -140,7 +148,8 @@ class Encoder:
             name: self._value(hint, getattr(message, name), tables, buffers)
             for name, hint in FIELDS[kind].items()
         }
-        self._carried.forget_old()
+        if Shared in FIELDS[kind].values():
+            self._carried.end_of_order()
         header = msgpack.packb([kind, values, tables], use_bin_type=True, default=_native)
         if len(header) > MAX_HEADER:
             raise ProtocolError(f"the header of {kind} has {len(header)} bytes, more than {MAX_HEADER}")
@@ -194,7 +203,8 @@ class Decoder(Generic[Received]):
         if values.keys() != hints.keys():
             raise ProtocolError(f"{kind} has other fields than {', '.join(hints)}")
         fields = {name: self._field(f"{kind}.{name}", hints[name], values[name], groups) for name in hints}
-        self._carried.forget_old()
+        if Shared in hints.values():
+            self._carried.end_of_order()
         message: Received = KINDS[kind](**fields)
         return message
 

@@ -37,12 +37,12 @@ class WorkerSession:
         """Set when the aggregator has ended the run."""
         self.rejections: list[Reject] = []
         """What the aggregator did not accept, oldest first."""
-        self.heartbeat_seconds = 10.0
-        """As the aggregator's welcome said."""
         self._learner = learner
         self._job_digest = job_digest
         self._attempt = attempt
         self._state: bytes | None = None
+        self._before: bytes | None = None
+        """The state before the last consolidation."""
         self._order: Train | Consolidate | None = None
         self._answer: Update | Consolidated | None = None
 
@@ -93,8 +93,7 @@ class WorkerSession:
         return []
 
     def _welcome(self, welcome: Welcome) -> list[Up]:
-        self.heartbeat_seconds = welcome.heartbeat_seconds
-        if welcome.state != self._state:
+        if welcome.state != self._state and not self._is_ahead(welcome):
             # A new process, or an aggregator that fell back to an older checkpoint: what is held is void.
             self._learner.restore(welcome.state)
             self._state, self._order, self._answer = welcome.state, None, None
@@ -103,6 +102,14 @@ class WorkerSession:
         if self._answer is None or self.holds != (welcome.task, welcome.round):
             return [self.hello()]
         return [self._answer]
+
+    def _is_ahead(self, welcome: Welcome) -> bool:
+        """Return whether the aggregator only lacks the consolidation that is held."""
+        return (
+            isinstance(self._answer, Consolidated)
+            and self.holds == (welcome.task, welcome.round)
+            and welcome.state == self._before
+        )
 
     def _train(self, order: Train, progress: Progress) -> Update:
         last, answer = self._order, self._answer
@@ -128,7 +135,7 @@ class WorkerSession:
                 field="spec.algorithm.parameters",
                 remedy="keep fewer exemplars, or let the algorithm's state be smaller",
             )
-        self._state, self._answer = result.state, result
+        self._before, self._state, self._answer = self._state, result.state, result
         return result
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from engram.data.types import ImageSource, Indices, WorkerShare
 from engram.federation.messages import Tensors
 from engram.learning.models import Network
+from engram.learning.pool import read_images
 from engram.learning.seeds import generator
 from engram.learning.tensors import into_module, to_torch
 
@@ -104,7 +105,7 @@ class LocalContext:
 
     def images(self, positions: Indices) -> Tensor:
         """Return training images on `device`, without augmentation."""
-        return torch.from_numpy(self.source.read(positions)).to(self.device)
+        return read_images(self.source, positions, self.device)
 
     def rows(self, positions: Indices) -> Tensor:
         """Return the rows of the head [n] for the labels of training samples."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,14 @@ from engram.data.types import ImageSource, Indices
 
 CACHE_BYTES = 1 << 30
 """Samples that take more than this as float32 are read batch by batch."""
+
+
+def read_images(source: ImageSource, positions: Indices, device: torch.device) -> Tensor:
+    """Return the images at `positions`, shape [n, channels, height, width], on `device`.
+
+    A source of the user's own may return a read-only view or another float type; torch wants neither.
+    """
+    return torch.from_numpy(np.require(source.read(positions), np.float32, ["C", "W"])).to(device)
 
 
 class SamplePool:
@@ -23,7 +32,7 @@ class SamplePool:
         self._source = source
         self._device = device
         small = 4 * math.prod(source.shape) * len(positions) <= CACHE_BYTES
-        self._images = torch.from_numpy(source.read(positions)).to(device) if small else None
+        self._images = read_images(source, positions, device) if small else None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -32,4 +41,4 @@ class SamplePool:
         """Return the images at `index` [b] (on the CPU), shape [b, channels, height, width]."""
         if self._images is not None:
             return self._images.index_select(0, index.to(self._device))
-        return torch.from_numpy(self._source.read(self.positions[index.numpy()])).to(self._device)
+        return read_images(self._source, self.positions[index.numpy()], self._device)

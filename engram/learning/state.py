@@ -40,10 +40,20 @@ def unpack(blob: bytes) -> tuple[int, dict[str, np.ndarray[Any, Any]]]:
         text = inflater.decompress(blob, UNPACKED_LIMIT)
         if inflater.unconsumed_tail:
             raise ProtocolError("a worker's state is larger than any that engram writes")
+        if not inflater.eof or inflater.unused_data:
+            raise ProtocolError("a worker's state is cut off or has something after its end")
         body = msgpack.unpackb(text)
         tensors = {str(name): _unpacked(*entry) for name, entry in body["tensors"].items()}
         return int(body["task"]), tensors
-    except (zlib.error, msgpack.UnpackException, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        zlib.error,
+        msgpack.UnpackException,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise ProtocolError(f"a worker's state is damaged: {error}") from error
 
 

@@ -23,6 +23,8 @@ from engram.errors import ConfigurationError
 from engram.report.record import Record
 
 RECORD = "record.json"
+NOT_SET = "not set"
+"""How a setting that an experiment does not have is shown."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +154,4 @@ def require_comparable(runs: Sequence[Run]) -> None:
 
 def show(value: Any) -> str:
     """Return a setting as it would stand in a job file."""
-    return value if isinstance(value, str) else "not set" if value is None else json.dumps(value)
+    return value if isinstance(value, str) else NOT_SET if value is None else json.dumps(value)

@@ -13,7 +13,7 @@ from typing import Any
 
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure
-from engram.report.comparable import Run, flatten, show
+from engram.report.comparable import NOT_SET, Run, flatten, show
 from engram.report.rank import COLUMNS, ranked
 
 SCHEMA = "engram.leaderboard/v1"
@@ -70,7 +70,11 @@ class LeaderboardRow:
     @property
     def label(self) -> str:
         """A short name: the algorithm, and whatever else varies."""
-        rest = [f"{heading(path)} {value}" for path, value in self.settings.items() if path not in IDENTITY]
+        rest = [
+            f"{heading(path)} {value}"
+            for path, value in self.settings.items()
+            if path not in IDENTITY and value != NOT_SET
+        ]
         return ", ".join([self.settings["algorithm.name"], *rest])
 
 
@@ -277,14 +281,23 @@ def _beside_algorithm(run: Run) -> str:
 
 
 def _varying(experiments: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return for each experiment the settings in which they differ, `IDENTITY` first."""
+    """Return for each experiment the settings in which they differ, `IDENTITY` first.
+
+    A parameter of the algorithm counts only where it differs between experiments of one algorithm: that
+    icarl has exemplars and finetune has none is what their names say.
+    """
     paths = sorted({path for experiment in experiments for path in experiment})
-    vary = [
-        path
-        for path in paths
-        if path not in IDENTITY and len({json.dumps(experiment.get(path)) for experiment in experiments}) > 1
-    ]
+    vary = [path for path in paths if path not in IDENTITY and _differs(path, experiments)]
     return [{path: show(experiment.get(path)) for path in (*IDENTITY, *vary)} for experiment in experiments]
+
+
+def _differs(path: str, experiments: Sequence[dict[str, Any]]) -> bool:
+    together = "algorithm.name" if path.startswith("algorithm.parameters") else None
+    values: dict[Any, set[str]] = {}
+    for experiment in experiments:
+        group = experiment.get(together) if together else None
+        values.setdefault(group, set()).add(json.dumps(experiment.get(path)))
+    return any(len(found) > 1 for found in values.values())
 
 
 def _repeated(kept: Run, other: Run) -> str:

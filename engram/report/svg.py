@@ -60,7 +60,7 @@ def _lines(chart: LineChart, width: int) -> str:
     xs = [x for series in chart.series for x, _ in series.points]
     ys = [y for series in chart.series for _, y in series.points if y is not None]
     longest = max(len(_end_label(chart, series)) for series in chart.series)
-    right = width - min(230, 18 + 7.4 * longest)
+    right = width - 18 - 7.5 * longest
     low, high = min(0.0, *ys), max(*ys, 1.0 if chart.percent else 0.0)
     marks = ticks(low, high)
     if chart.bands:

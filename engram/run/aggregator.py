@@ -25,7 +25,7 @@ from engram.metrics.status import LiveStatus
 from engram.run.composition import compose
 from engram.run.directory import RunDirectory
 from engram.run.facts import environment
-from engram.run.identity import job_uid, read_secret
+from engram.run.identity import job_uid, read_key
 from engram.run.observers import Lines, Observers, say
 from engram.run.recording import Keeper, Recorder, write_record
 from engram.run.source import load_placed
@@ -59,7 +59,7 @@ def run_aggregator(options: AggregatorOptions) -> int:
     Writes the record beside the checkpoint whatever happens. Raises EngramError for what must change.
     """
     job, place = load_placed(options.job, options.data)
-    key = bytes.fromhex(read_secret(options.key_file))
+    key = read_key(options.key_file)
     composition = compose(job, place)
     settings = composition.settings()
     directory = RunDirectory(options.directory)

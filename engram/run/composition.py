@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Composition:
     place: Place
     dataset: DataSet
     split: Split
+    _elsewhere: dict[Path | None, tuple[DataSet, Split]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def plans(self) -> tuple[TaskPlan, ...]:
@@ -77,31 +78,36 @@ class Composition:
 
     def worker_data(self, worker: WorkerIdentity) -> tuple[DataSet, Split, WorkerShare]:
         """Return what `worker` sees: the data set of its group, the split and its share."""
-        data = self.job.spec.dataset
-        dataset, split = self.dataset, self.split
-        root = self.place.data_root(worker.volume, worker.path)
-        if root != self.place.data_root(data.volume, data.path):
-            dataset = load_dataset(data.name, root)
-            split = make_split(self.job, dataset)
+        dataset, split = self._data_at(self.place.data_root(worker.volume, worker.path))
         if split.shares:
             return dataset, split, split.shares[worker.position]
         return dataset, split, local_share(self.job, worker, dataset)
 
+    def _data_at(self, root: Path | None) -> tuple[DataSet, Split]:
+        """Return the data set at `root` and the split as seen there; a group may own other data."""
+        data = self.job.spec.dataset
+        if root == self.place.data_root(data.volume, data.path):
+            return self.dataset, self.split
+        if root not in self._elsewhere:
+            dataset = load_dataset(data.name, root)
+            self._elsewhere[root] = dataset, make_split(self.job, dataset)
+        return self._elsewhere[root]
+
+    @cached_property
     def shares(self) -> tuple[tuple[WorkerShare, DataSet], ...]:
-        """Return every worker's share and data set; needs all data at hand, as on one machine."""
+        """Every worker's share with its data set; empty where they own their data and those are not here."""
         if self.split.shares:
             return tuple((share, self.dataset) for share in self.split.shares)
-        found = []
-        for worker in self.job.workers():
-            dataset, _, share = self.worker_data(worker)
-            found.append((share, dataset))
-        return tuple(found)
+        if self.place.mount is not None:
+            return ()
+        seen = [self.worker_data(worker) for worker in self.job.workers()]
+        return tuple((share, dataset) for dataset, _, share in seen)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what the user must know of the split."""
         if self.split.shares:
             return self.split.warnings
-        own = [warning for share, _ in self.shares() for warning in share_warnings(share)]
+        own = [warning for share, _ in self.shares for warning in share_warnings(share)]
         return (*self.split.warnings, *own)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from engram.run.observers import ROUND_MARK, TASK_MARK, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SHOWN_WORKERS = 12
 """Workers in the live panel; a terminal has few lines."""
@@ -114,24 +117,26 @@ class LiveDisplay(QuietDisplay):
         """Show it at the next refresh."""
         self._status = status
 
-    def _render(self) -> Any:
-        from rich.console import Group
-        from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
+    def _render(self) -> RenderableType:
+        return panel(self._title, self._status)
 
-        status = self._status
-        progress, shown = status.get("progress", {}), status.get("display", {})
-        head = Table.grid(padding=(0, 2))
-        head.add_row(*(Text(text) for text in headline(status)))
-        bar = ProgressBar(total=100, completed=float(progress.get("percent", 0)))
-        parts: list[Any] = [head, bar]
-        workers = status.get("workerStatuses", [])
-        if workers:
-            parts.append(_worker_table(workers))
-        subtitle = f"workers {shown.get('workers', '-')}"
-        return Panel(Group(*parts), title=self._title, subtitle=subtitle, title_align="left")
+
+def panel(title: str, status: Mapping[str, Any]) -> RenderableType:
+    """Return the live panel for one status."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Table.grid(padding=(0, 2))
+    head.add_row(*(Text(text) for text in headline(status)))
+    percent = float(status.get("progress", {}).get("percent", 0))
+    parts: list[RenderableType] = [head, ProgressBar(total=100, completed=percent)]
+    if status.get("workerStatuses"):
+        parts.append(_worker_table(status["workerStatuses"]))
+    connected = status.get("display", {}).get("workers", "-")
+    return Panel(Group(*parts), title=title, subtitle=f"workers {connected}", title_align="left")
 
 
 def headline(status: Mapping[str, Any]) -> list[str]:
@@ -167,7 +172,7 @@ def open_display(title: str, *, quiet: bool) -> Display:
     return LiveDisplay(title) if sys.stdout.isatty() else PlainDisplay()
 
 
-def _worker_table(workers: list[Mapping[str, Any]]) -> Any:
+def _worker_table(workers: list[Mapping[str, Any]]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 

@@ -29,11 +29,14 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """128 + SIGPIPE, as other programs end when their output is cut off."""
 
+EXTRAS = {"torch": "train", "sklearn": "train", "PIL": "train", "jinja2": "report", "matplotlib": "report"}
+"""Optional packages and the extra of engram that brings them."""
+
 OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|CUDA error: out of memory", re.IGNORECASE)
 
 
 def translate(error: BaseException) -> BaseException:
-    """Return the EngramError that an out-of-memory or disk-full exception amounts to, else `error` itself."""
+    """Return the EngramError that `error` amounts to (memory, disk, missing extra), else `error` itself."""
     if isinstance(error, EngramError):
         return error
     if isinstance(error, MemoryError) or (
@@ -43,6 +46,11 @@ def translate(error: BaseException) -> BaseException:
             "out of memory",
             remedy="lower training.batchSize, the size of the model or the number of workers on this "
             "machine, or give it more memory; then continue with --resume",
+        )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        return ConfigurationError(
+            f"{package} is not installed", remedy=f"pip install 'engram[{EXTRAS[package]}]'"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f"{error.filename}: " if error.filename else ""

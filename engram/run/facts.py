@@ -38,7 +38,7 @@ def split_facts(composition: Composition) -> SplitFacts:
     """Return who holds what."""
     split = composition.split
     labelled, unlabelled = {}, {}
-    for share, dataset in composition.shares():
+    for share, dataset in composition.shares:
         labelled[share.worker], unlabelled[share.worker] = label_counts(split, dataset, share)
     return SplitFacts(
         digest=split.digest,
@@ -51,10 +51,10 @@ def split_facts(composition: Composition) -> SplitFacts:
 
 def worker_facts(composition: Composition) -> list[WorkerFacts]:
     """Return the workers with their samples."""
-    shares = [share for share, _ in composition.shares()]
+    samples = {share.worker: share.samples for share, _ in composition.shares}
     return [
-        WorkerFacts(name=worker.name, group=worker.group, samples=share.samples)
-        for worker, share in zip(composition.job.workers(), shares, strict=True)
+        WorkerFacts(name=worker.name, group=worker.group, samples=samples.get(worker.name, 0))
+        for worker in composition.job.workers()
     ]
 
 
@@ -63,7 +63,7 @@ def exemplar_warning(composition: Composition) -> tuple[str, ...]:
     parameters = algorithm_parameters(composition.job)
     if not isinstance(parameters, ReplayParameters | IcarlParameters):
         return ()
-    held = [sum(len(task.labelled) for task in share.tasks) for share, _ in composition.shares()]
+    held = [sum(len(task.labelled) for task in share.tasks) for share, _ in composition.shares]
     total = sum(held)
     kept = sum(min(parameters.exemplars_per_worker, own) for own in held)
     if not total or kept / total <= BUDGET_LIMIT:

@@ -49,6 +49,16 @@ def read_secret(path: Path) -> str:
     return text
 
 
+def read_key(path: Path) -> bytes:
+    """Return the key in a key file, which holds it in hexadecimal."""
+    try:
+        return bytes.fromhex(read_secret(path))
+    except ValueError as error:
+        raise ConfigurationError(
+            "the key is not hexadecimal", file=str(path), remedy="write 64 hexadecimal digits"
+        ) from error
+
+
 def _newcomer(job: FederatedIncrementalJob, name: str) -> WorkerIdentity | None:
     match = re.fullmatch(r"trainworker-([a-z][a-z0-9]*)-(0|[1-9][0-9]{0,5})", name)
     if match is None or job.spec.dataset.partition.method != "local":

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from engram.errors import CheckpointError
 from engram.federation.history import History, TaskRow
 from engram.federation.outcome import Outcome
 from engram.metrics.matrix import from_history
-from engram.report.record import Cost, Environment, Record
+from engram.report.record import Cost, Environment, Record, SplitFacts
 from engram.run.composition import Composition
 from engram.run.directory import RunDirectory, write_text
 from engram.run.facts import cost, dataset_facts, split_facts, worker_facts
@@ -42,13 +43,15 @@ class Recorder:
     devices: Mapping[str, str] = field(default_factory=dict)
     """Worker -> device, as far as known."""
 
+    @cached_property
+    def _split(self) -> SplitFacts:
+        return split_facts(self.composition)
+
     def record(
         self, history: History, status: Status, message: str = "", run_cost: Cost | None = None
     ) -> Record:
         """Return the record as of now."""
         composition = self.composition
-        split = split_facts(composition)
-        workers = worker_facts(composition)
         return Record(
             status=status,
             message=message,
@@ -56,10 +59,11 @@ class Recorder:
             job_digest=composition.job.digest(),
             classes=[list(plan.classes) for plan in composition.plans],
             dataset=dataset_facts(composition),
-            split=split,
+            split=self._split,
             environment=self.environment,
             workers=[
-                worker.model_copy(update={"device": self.devices.get(worker.name, "")}) for worker in workers
+                worker.model_copy(update={"device": self.devices.get(worker.name, "")})
+                for worker in worker_facts(composition)
             ],
             history=history,
             cost=run_cost or cost(history, 0, None),

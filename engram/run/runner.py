@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engram.errors import CheckpointError, ConfigurationError, EngramError
+from engram.errors import CheckpointError, ConfigurationError
 from engram.federation.history import History
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure
@@ -20,6 +20,7 @@ from engram.run.checks import check_code
 from engram.run.composition import Composition, Place, compose
 from engram.run.directory import Choice, RunDirectory, choose, claim
 from engram.run.display import Display, duration, open_display
+from engram.run.edge import ERROR_MARK, translate
 from engram.run.ending import Ending
 from engram.run.facts import cpu_seconds, environment, exemplar_warning
 from engram.run.observers import percent, size
@@ -208,10 +209,8 @@ def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: 
 
         try:
             write_report(directory.path, record)
-        except (EngramError, OSError) as error:
-            print(f"engram: the report could not be written: {error}", file=sys.stderr)
-            if ending.exit_code == ExitCode.DONE:
-                return ExitCode.FAILURE
+        except ModuleNotFoundError as error:  # the run itself is fine; `engram report` makes it later
+            print(f"engram: no report: {translate(error)}", file=sys.stderr)
     if ending.reason == "suspended":
         print(
             f"engram: {ending.message}. Continue: {resume_command(options.command, directory.path)}",
@@ -231,8 +230,6 @@ def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: 
 
 
 def _failed(ending: Ending) -> int:
-    from engram.run.edge import ERROR_MARK
-
     print(f"{ERROR_MARK}{ending.message}", file=sys.stderr)
     return ending.exit_code
 

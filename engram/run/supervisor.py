@@ -230,7 +230,9 @@ class Supervisor:
         self._settle(fleet)
         if fleet.aggregator.poll() == ExitCode.DONE:
             return Ending("complete")
-        return Ending("suspended", "interrupted; the checkpoint is saved", ExitCode.RETRY)
+        saved = any(self._directory.checkpoint.glob("*"))
+        what = "the checkpoint is saved" if saved else "no round had been closed"
+        return Ending("suspended", f"interrupted; {what}", ExitCode.RETRY)
 
     def _settle(self, fleet: Fleet) -> None:
         """Ask the aggregator to save and end, then see the workers off."""

@@ -37,6 +37,7 @@ def run_worker_process(options: WorkerOptions) -> int:
     """
     job, place = load_placed(options.job, options.data)
     worker = find_worker(job, name=options.name, index=options.index)
+    token = read_secret(options.token_file)
     composition = compose_for_worker(job, place, worker)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,7 +47,7 @@ def run_worker_process(options: WorkerOptions) -> int:
         worker=worker.name,
         job_digest=job.digest(),
         endpoints=options.endpoints,
-        token=read_secret(options.token_file),
+        token=token,
         attempt=options.attempt,
         orphan_seconds=float(job.spec.run_policy.orphan_seconds),
         stop=stop,

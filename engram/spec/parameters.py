@@ -84,7 +84,8 @@ class ReplayParameters(Spec):
         50, ge=0, le=10_000_000, description="Exemplars that each worker keeps."
     )
     weight_alignment: bool = Field(
-        True, description="After each task scale the rows of new classes to the mean norm of the old ones."
+        True,
+        description="After each task shrink rows of new classes to the mean norm of old ones, if longer.",
     )
 
 

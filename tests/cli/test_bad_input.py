@@ -164,6 +164,22 @@ def test_options_that_cannot_be_right(
     assert message in refused(engram, *arguments)
 
 
+def test_pods_take_their_options_from_the_environment(
+    engram: Engram, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "ENGRAM_JOB_FILE": str(job_file),
+        "ENGRAM_KEY_FILE": "the-key",
+        "ENGRAM_TOKEN_FILE": "the-token",
+        "ENGRAM_CHECKPOINT_DIR": "checkpoint",
+        "WORKER_NAME": "trainworker-edge-1",
+        "AGG_IP": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert refused(engram, "aggregator").startswith("the-key: the secret cannot be read")
+    assert refused(engram, "worker").startswith("the-token: the secret cannot be read")
+
+
 def test_a_directory_that_holds_another_job_is_not_resumed(engram: Engram, job_file: Path) -> None:
     assert engram("run", job_file, "--transport", "in-process", "--out", "run").exit_code == 0
     sentence = refused(

@@ -39,8 +39,8 @@ def test_help_names_every_command(engram: Engram) -> None:
 
 def test_importing_the_command_line_is_quick_and_loads_nothing_heavy() -> None:
     program = (
-        "import sys, time; start = time.perf_counter(); import engram.cli;"
-        "took = time.perf_counter() - start;"
+        # CPU time of the whole process, interpreter included: a busy machine must not fail this.
+        "import sys, time; import engram.cli; took = time.process_time();"
         "heavy = {'torch', 'numpy', 'matplotlib', 'websockets', 'rich.console'} & set(sys.modules);"
         "print(took, sorted(heavy))"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -170,6 +171,7 @@ class Recorder:
     bytes: dict[tuple[str, str], int] = field(default_factory=dict)
     states: dict[str, WorkerState] = field(default_factory=dict)
     beats: list[Heartbeat] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
 
     def worker_changed(self, worker: str, state: WorkerState) -> None:
         self.states[worker] = state
@@ -196,6 +198,7 @@ class Recorder:
 
     def finished(self, reason: str, message: str, history: History) -> None:
         self.events.append(("finished", reason))
+        self.over.set()
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [event[1:] for event in self.events if event[0] == kind]

@@ -31,6 +31,7 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
+from engram.federation.outcome import Outcome
 from engram.federation.worker import WorkerSession
 
 MakeFederation = Callable[..., Any]
@@ -55,6 +56,13 @@ class Desk:
         if session is None:
             session = self.sessions[name] = WorkerSession(self.learners[name], name, "job")
         return replace(session.hello(), **changes)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ended."""
+        found = self.aggregator.outcome
+        assert isinstance(found, Outcome)
+        return found
 
     def join(self, *workers: str) -> list[Outgoing]:
         return self.post([out for w in workers for out in self.connect(w)])
@@ -293,7 +301,7 @@ def test_a_workers_configuration_error_ends_the_run_with_its_text(make_desk: Mak
     assert desk.aggregator.outcome is None
     assert desk.federation.observer.states[A] == "failed"
     desk.say(B, Log("the loss is not finite in round 1; lower learningRate", 42))
-    outcome = desk.aggregator.outcome
+    outcome = desk.outcome
     assert (outcome.reason, outcome.exit_code) == ("failed", 42)
     assert outcome.message == f"{B}: the loss is not finite in round 1; lower learningRate"
     assert outcome.history.faults.notes == [
@@ -586,9 +594,7 @@ class TestCheckpoints:
         with pytest.raises(ConfigurationError, match="another job"):
             make_desk(store, job_digest="other")
 
-    def test_a_checkpoint_that_cannot_be_written_is_raised(
-        self, make_desk: MakeDesk, tmp_path: Path
-    ) -> None:
+    def test_a_checkpoint_that_cannot_be_written_is_raised(self, make_desk: MakeDesk, tmp_path: Path) -> None:
         directory = tmp_path / "checkpoint"
         desk = make_desk(CheckpointStore(directory))
         directory.write_text("a file in the way")

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as npst
 
 from engram.errors import ProtocolError
 from engram.federation.codec import (
-    CARRIED_GROUPS,
     CHUNK,
     DOWN,
     MAGIC,
@@ -302,12 +301,23 @@ class TestShared:
     def test_both_sides_forget_the_same_groups(self) -> None:
         encoder, decoder = Encoder(), Decoder[Message](DOWN)
         rng = np.random.default_rng(0)
-        groups = [{"w": np.full(3, value, np.float32)} for value in range(2 * CARRIED_GROUPS)]
+        groups = [{"w": np.full(3, value, np.float32)} for value in range(12)]
         for step in range(400):
             chosen = rng.choice(len(groups), size=3, replace=False)
             shared: Shared = {str(index): groups[index] for index in chosen}
-            message = Train(1, step, {}, (), shared)
+            message = Train(1, step, {}, (), shared) if step % 5 else Ack(1, step)
             assert equal(decoder.decode(encoder.encode(message).join()), message)
+
+    def test_a_group_that_orders_do_not_use_any_more_is_forgotten(self) -> None:
+        encoder = Encoder()
+        order = Train(1, 1, {}, (), {"teacher": self.teacher})
+        other = Train(1, 2, {}, ())
+        full = encoder.encode(order).size
+        encoder.encode(other)
+        assert encoder.encode(order).size < 300
+        for _ in range(3):
+            encoder.encode(other)
+        assert encoder.encode(order).size == full
 
     def test_digests_are_computed_once_while_arrays_live(self, monkeypatch: pytest.MonkeyPatch) -> None:
         digests, group = Digests(), frozen(self.teacher)

@@ -48,7 +48,9 @@ class FastClock:
 class InProcess:
     """Drives a run without sockets; a killed worker or aggregator is a restart of all from the checkpoint."""
 
-    def run(self, federation: Any, learners: dict[str, Any], stop: Callable[[], bool] | None = None) -> Outcome:
+    def run(
+        self, federation: Any, learners: dict[str, Any], stop: Callable[[], bool] | None = None
+    ) -> Outcome:
         while True:
             try:
                 return run_in_process(federation.aggregator(), learners, stop or (lambda: False))
@@ -67,7 +69,9 @@ class WebSocket:
         self._port = 0
         self._threads: list[threading.Thread] = []
 
-    def run(self, federation: Any, learners: dict[str, Any], stop: Callable[[], bool] | None = None) -> Outcome:
+    def run(
+        self, federation: Any, learners: dict[str, Any], stop: Callable[[], bool] | None = None
+    ) -> Outcome:
         return asyncio.run(self._run(federation, learners, stop))
 
     async def _run(
@@ -246,7 +250,7 @@ def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
 ) -> None:
     federation = fast(make_federation, CheckpointStore(tmp_path))
     original = federation.aggregator
-    kills = []
+    kills: list[tuple[int, int]] = []
 
     def aggregator() -> Aggregator:
         made: Aggregator = original()
@@ -334,10 +338,15 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_bits(
     tmp_path: Path,
 ) -> None:
     federation = fast(make_federation, CheckpointStore(tmp_path))
-    outcome = transport.run(
-        federation, federation.workers(), stop=lambda: (1, 2) in federation.observer.of("closed")
-    )
-    assert outcome.reason in ("suspended", "complete")
+    learners = federation.workers()
+    for learner in learners.values():
+        # Nobody gets beyond the first round of task 2 before the run has stopped.
+        learner.on_train = lambda order: order.task == 1 or federation.observer.over.wait(10)
+    outcome = transport.run(federation, learners, stop=lambda: bool(federation.observer.of("task")))
+    assert outcome.reason == "suspended"
+    assert [(row.task, row.round) for row in outcome.history.rounds] == [(1, 1), (1, 2)]
+    if isinstance(transport, WebSocket):
+        assert set(transport.reasons.values()) == {"suspended"}
     resumed = type(transport)().run(federation, federation.workers())
     assert resumed.reason == "complete"
     assert resumed.history.faults.resumes == 1
@@ -407,7 +416,8 @@ def test_in_process_progress_is_shown_as_heartbeats(make_federation: MakeFederat
 def test_in_process_counts_the_bytes_that_the_codec_makes(make_federation: MakeFederation) -> None:
     federation = make_federation()
     outcome = run_in_process(federation.aggregator(), federation.workers(), lambda: False)
-    rows = [row.workers[A] for row in [*outcome.history.rounds, *outcome.history.tasks]]
-    in_rows = sum(row.bytes_up for row in rows)
+    history = outcome.history
+    in_rows = sum(row.workers[A].bytes_up for row in history.rounds)
+    in_rows += sum(row.workers[A].bytes_up for row in history.tasks)
     # Beside orders and answers there is the hello.
     assert in_rows < federation.observer.bytes[(A, "up")] < in_rows + 300

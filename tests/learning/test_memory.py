@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engram.learning.memory import Memory, herding
@@ -43,6 +43,7 @@ def test_no_sample_is_taken_twice_even_if_it_is_the_mean_itself() -> None:
     assert sorted(herding(features, 3)) == [0, 1, 2]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(0, 30), st.integers(0, 5))
 def test_never_a_repeat_and_never_more_than_there_are(samples: int, count: int, seed: int) -> None:
     features = torch.randn(samples, 4, generator=torch.Generator().manual_seed(seed)).round()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -11,7 +12,11 @@ from engram.learning.state import LIMIT, pack, unpack
 
 
 def test_round_trip() -> None:
-    tensors = {"a": np.arange(5, dtype=np.uint16), "b": np.array([[1.5, -2.0]], np.float32), "c": np.array(3)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "a": np.arange(5, dtype=np.uint16),
+        "b": np.array([[1.5, -2.0]], np.float32),
+        "c": np.array(3),
+    }
     task, found = unpack(pack(4, tensors, "w"))
     assert task == 4
     assert list(found) == ["a", "b", "c"]

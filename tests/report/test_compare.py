@@ -115,6 +115,21 @@ def test_columns_are_the_paths_that_vary(make_run: MakeRun, tmp_path: Path) -> N
     assert "exemplarsPerWorker" in render_leaderboard_text(board, 200)
 
 
+def test_parameters_that_only_follow_the_algorithm_make_no_column(make_run: MakeRun, tmp_path: Path) -> None:
+    icarl = {"algorithm": {"name": "icarl", "parameters": {"exemplarsPerWorker": 50}}}
+    runs = [make_run("a", algorithm="finetune"), make_run("b", algorithm="icarl", spec=icarl)]
+    board = compare(runs, tmp_path / "out")
+    assert board.shown_paths == ("algorithm.name",)
+    assert [row.label for row in board.rows] == ["icarl", "finetune"]
+    few = {"algorithm": {"name": "icarl", "parameters": {"exemplarsPerWorker": 5}}}
+    board = compare([*runs, make_run("c", algorithm="icarl", spec=few)], tmp_path / "out")
+    assert {row.label for row in board.rows} == {
+        "finetune",
+        "icarl, exemplarsPerWorker 5",
+        "icarl, exemplarsPerWorker 50",
+    }
+
+
 def test_runs_of_different_versions_are_noted(make_run: MakeRun, tmp_path: Path) -> None:
     def older(record: Record) -> None:
         record.environment.torch = "2.3.0"

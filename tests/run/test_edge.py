@@ -77,6 +77,11 @@ def test_out_of_memory_says_what_to_lower(error: BaseException) -> None:
     assert "lower training.batchSize" in str(translate(error))
 
 
+def test_a_missing_extra_says_how_to_get_it() -> None:
+    found = translate(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib.pyplot"))
+    assert str(found) == "matplotlib is not installed: pip install 'engram[report]'"
+
+
 def test_a_full_disk_names_the_file() -> None:
     found = translate(OSError(errno.ENOSPC, "No space left on device", "/disk/file"))
     assert isinstance(found, CheckpointError)

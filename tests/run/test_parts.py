@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import socket
 import threading
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from engram.errors import ConfigurationError
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
 from engram.run.commands import worker_endpoints
 from engram.run.composition import Place
-from engram.run.display import duration, headline
-from engram.run.identity import find_worker
+from engram.run.display import duration, headline, panel
+from engram.run.identity import find_worker, read_key
 from engram.run.observers import Lines, size
 from engram.run.ports import LOOPBACK, Reservation
 from engram.run.runner import resume_command
@@ -211,6 +213,41 @@ def test_the_headline_has_what_matters() -> None:
         "task 2/5", "round 7/30", "accuracy 93.1%", "forgetting 4.2%", "1.5 kB", "1 min 30 s left",
     ]  # fmt: skip
     assert headline({}) == ["starting"]
+
+
+def test_the_panel_shows_workers_in_their_places() -> None:
+    status = {
+        "progress": {"percent": 40},
+        "display": {"task": "2/5", "workers": "13/14"},
+        "workerStatuses": [
+            {"name": f"trainworker-edge-{index}", "state": "training", "percent": 50, "loss": "0.1"}
+            for index in reversed(range(14))
+        ],
+    }
+    console = Console(width=100, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(panel("digits", status))
+    lines = capture.get().splitlines()
+    assert "digits" in lines[0]
+    assert "task 2/5" in lines[1]
+    shown = [word for line in lines for word in line.split() if word.startswith("trainworker")]
+    assert shown == [f"trainworker-edge-{index}" for index in range(12)]
+    assert "and 2 more" in lines[-2]
+    assert "workers 13/14" in lines[-1]
+    with console.capture() as capture:
+        console.print(panel("digits", {}))
+    assert "starting" in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), ("", "is empty"), ("xyz", "not hexadecimal"), ("0g", "not hexadecimal")],
+)
+def test_keys_that_cannot_be_used(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "key").write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        read_key(tmp_path / "key")
 
 
 def test_the_first_signal_asks_and_the_second_insists() -> None:

@@ -110,7 +110,6 @@ class _Link:
         self._target, self._session = target, session
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
-        self._flushed = threading.Event()
         self._outbox: asyncio.Queue[Message | None] | None = None
         self._contact = time.monotonic()
         self._backoff = Backoff(f"{target.worker}/reconnect")
@@ -124,7 +123,8 @@ class _Link:
 
     def send(self, connection: int, message: Up) -> None:
         """Send a message, unless `connection` is not the current one any more."""
-        self._loop.call_soon_threadsafe(self._put, connection, message)
+        with contextlib.suppress(RuntimeError):  # the network thread has ended by itself
+            self._loop.call_soon_threadsafe(self._put, connection, message)
 
     def arrived(self, *, block: bool) -> list[_Arrived]:
         """Return what has come in; with `block` wait a moment. Raises what ended the network thread."""
@@ -141,7 +141,7 @@ class _Link:
 
     def close(self) -> None:
         """Send what is waiting, close the connection and end the thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        with contextlib.suppress(RuntimeError):  # as above
             self._loop.call_soon_threadsafe(self._leave)
         self._thread.join(timeout=3 * CLOSE_SECONDS)
 
@@ -212,8 +212,9 @@ class _Link:
             if self._closing.is_set():
                 return
             sender = asyncio.create_task(self._send(peer, self._outbox))
-            beater = asyncio.create_task(self._beat(self._outbox))
-            receiver = asyncio.create_task(self._receive(peer))
+            period: asyncio.Queue[float] = asyncio.Queue()
+            beater = asyncio.create_task(self._beat(self._outbox, period))
+            receiver = asyncio.create_task(self._receive(peer, period))
             try:
                 done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -224,7 +225,7 @@ class _Link:
                     task.cancel()
                 await asyncio.gather(sender, beater, receiver, return_exceptions=True)
 
-    async def _receive(self, peer: ClientConnection) -> None:
+    async def _receive(self, peer: ClientConnection, period: asyncio.Queue[float]) -> None:
         decoder = Decoder[Down](DOWN)
         while True:
             data = await peer.recv(decode=False)
@@ -232,6 +233,7 @@ class _Link:
             message = decoder.decode(data)
             if isinstance(message, Welcome):
                 self._backoff.reset()
+                period.put_nowait(message.heartbeat_seconds)
             elif isinstance(message, Finish):
                 self.over = True
             self.inbox.put(_Arrived(self.connection, message))
@@ -242,9 +244,11 @@ class _Link:
         while (message := await outbox.get()) is not None:
             await peer.send(encoder.encode(message).chunks())
 
-    async def _beat(self, outbox: asyncio.Queue[Message | None]) -> None:
+    async def _beat(self, outbox: asyncio.Queue[Message | None], period: asyncio.Queue[float]) -> None:
+        """Beat as often as the welcome says, from then on."""
+        seconds = await period.get()
         while True:
-            await asyncio.sleep(self._session.heartbeat_seconds)
+            await asyncio.sleep(seconds)
             beat = self.beat
             outbox.put_nowait(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
 

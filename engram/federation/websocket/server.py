@@ -30,7 +30,7 @@ from engram.errors import ConfigurationError, EngramError, FederationError, Prot
 from engram.federation.aggregator import Aggregator, Outgoing
 from engram.federation.clock import Clock
 from engram.federation.codec import UP, Decoder, Digests, Encoder
-from engram.federation.messages import Down, Finish, Hello, Reject, Up
+from engram.federation.messages import Down, Finish, Hello, Log, Reject, Up
 from engram.federation.outcome import Outcome
 from engram.federation.websocket.outbox import Outbox
 from engram.federation.websocket.wire import (
@@ -195,7 +195,7 @@ class _Hub:
         except Exception as error:  # a learner of the user's own may raise anything: serve() raises it again
             self.crash = error
             await self._fail(f"{type(error).__name__}: {error}", 1)
-        if self.aggregator.outcome is not None:
+        if self.aggregator.outcome is not None or self.crash is not None:
             self.over.set()
 
     async def _fail(self, message: str, exit_code: int) -> None:
@@ -228,6 +228,9 @@ class _Hub:
         if self._peers.get(peer.worker) is not peer:
             return []
         message = peer.decoder.decode(data)
+        if isinstance(message, Log):
+            # It is about to end and will not hear of the run's end.
+            self._known.discard(peer.worker)
         self.aggregator.transferred(peer.worker, "up", len(data), message)
         return self.aggregator.receive(peer.worker, message, self._clock())
 

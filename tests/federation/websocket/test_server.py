@@ -1,0 +1,435 @@
+"""The server against raw connections that do what no worker of ours would."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from engram.errors import ConfigurationError
+from engram.federation.codec import DOWN, UP, Decoder, Encoder
+from engram.federation.messages import (
+    Ack,
+    Down,
+    Finish,
+    Heartbeat,
+    Hello,
+    Log,
+    Message,
+    Reject,
+    Train,
+    Update,
+    Wait,
+    Welcome,
+)
+from engram.federation.outcome import Outcome
+from engram.federation.tokens import authenticator, worker_token
+from engram.federation.websocket.server import serve
+
+KEY = b"a key of the tests"
+A, B = "trainworker-edge-0", "trainworker-edge-1"
+MakeFederation = Callable[..., Any]
+
+
+class Peer:
+    """A raw connection with the codec of a worker."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self._encoder, self._decoder = Encoder(), Decoder[Down](DOWN)
+
+    async def say(self, message: Message) -> None:
+        await self.socket.send(self._encoder.encode(message).join())
+
+    async def hear(self) -> Down:
+        async with asyncio.timeout(10):
+            return self._decoder.decode(await self.socket.recv(decode=False))
+
+    async def closed(self) -> int | None:
+        """Return the code that the server closes the connection with."""
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await self.socket.recv()
+                except ConnectionClosed as error:
+                    return None if error.rcvd is None else error.rcvd.code
+
+
+class Server:
+    """A server on a free port and what it ended with."""
+
+    def __init__(self, aggregator: Any) -> None:
+        self.aggregator = aggregator
+        self.stop = asyncio.Event()
+        self.port = 0
+        self._ready = asyncio.Event()
+
+    def listening(self, port: int) -> None:
+        self.port = port
+        self._ready.set()
+
+    async def ready(self) -> None:
+        await self._ready.wait()
+
+    @asynccontextmanager
+    async def peer(
+        self, worker: str, token: str | None = None, path: str = "/v1/federation", hello: bool = True
+    ) -> AsyncIterator[Peer]:
+        token = worker_token(KEY, "uid", worker) if token is None else token
+        async with connect(
+            f"ws://127.0.0.1:{self.port}{path}",
+            additional_headers={"Authorization": f"Bearer {token}", "Engram-Worker": worker},
+            subprotocols=[Subprotocol("engram.v1")],
+            compression=None,
+            proxy=None,
+        ) as socket:
+            peer = Peer(socket)
+            if hello:
+                await peer.say(hello_of(worker))
+            yield peer
+
+
+def hello_of(worker: str, **changes: Any) -> Hello:
+    values: dict[str, Any] = {
+        "worker": worker,
+        "attempt": 0,
+        "protocol": 1,
+        "job_digest": "job",
+        "split_digest": "split",
+        "samples": 100,
+        **changes,
+    }
+    return Hello(**values)
+
+
+def update_of(train: Train, samples: int = 10) -> Update:
+    weights = {name: np.array(array) for name, array in train.weights.items()}
+    return Update(train.task, train.round, samples, weights)
+
+
+Check = Callable[[Server], Awaitable[None]]
+
+
+@pytest.fixture
+def with_server(make_federation: MakeFederation) -> Callable[..., tuple[Outcome, Any]]:
+    """Run a server of two workers, a check beside it, then stop it; return the outcome and the observer."""
+
+    def run(check: Check, **settings: Any) -> tuple[Outcome, Any]:
+        settings = {"workers": 2, "tick_seconds": 0.01, "linger_seconds": 0.2, **settings}
+        federation = make_federation(**settings)
+
+        async def main() -> Outcome:
+            server = Server(federation.aggregator())
+            serving = asyncio.create_task(
+                serve(
+                    server.aggregator,
+                    host="127.0.0.1",
+                    port=0,
+                    authenticate=authenticator(KEY, "uid"),
+                    stop=server.stop,
+                    listening=server.listening,
+                )
+            )
+            await server.ready()
+            try:
+                async with asyncio.timeout(20):
+                    await check(server)
+            finally:
+                server.stop.set()
+                outcome = await serving
+            return outcome
+
+        return asyncio.run(main()), federation.observer
+
+    return run
+
+
+WithServer = Callable[..., tuple[Outcome, Any]]
+
+
+@pytest.mark.parametrize(
+    ("worker", "token", "path", "status"),
+    [
+        (A, "", "/v1/federation", 401),
+        (A, "0" * 64, "/v1/federation", 401),
+        (A, worker_token(KEY, "uid", B), "/v1/federation", 401),
+        ("", None, "/elsewhere", 404),
+        (A, None, "/", 404),
+    ],
+)
+def test_the_handshake_is_refused_without_the_path_or_the_workers_own_token(
+    with_server: WithServer, worker: str, token: str | None, path: str, status: int
+) -> None:
+    async def check(server: Server) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            async with server.peer(worker, token, path):
+                pass
+        assert caught.value.response.status_code == status
+
+    with_server(check)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"protocol": 9}, "version 9"),
+        ({"job_digest": "x"}, "another job file"),
+        ({"worker": B}, "speaks for"),
+    ],
+)
+def test_a_hello_that_does_not_fit_is_told_why(
+    with_server: WithServer, changes: dict[str, Any], text: str
+) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A, hello=False) as peer:
+            await peer.say(hello_of(A, **changes) if "worker" not in changes else hello_of(**changes))
+            finish = await peer.hear()
+            assert isinstance(finish, Finish)
+            assert finish.reason == "refused"
+            assert text in finish.message
+            assert await peer.closed() == 4003
+
+    with_server(check)
+
+
+def test_a_connection_that_says_nothing_is_closed(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A, hello=False) as peer:
+            assert await peer.closed() == 4000
+
+    with_server(check, hello_seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"garbage", b"", b"ENG1\xff\xff\xff\xff", Encoder().encode(Wait()).join()],
+    ids=["garbage", "empty", "header", "wrong-direction"],
+)
+def test_garbage_ends_only_the_connection_that_sent_it(with_server: WithServer, data: bytes) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as good, server.peer(B) as bad:
+            assert isinstance(await good.hear(), Welcome)
+            assert isinstance(await bad.hear(), Welcome)
+            await bad.socket.send(data)
+            heard: Down = Wait()
+            while not isinstance(heard, Reject):
+                heard = await bad.hear()
+            assert heard.reason == "protocol"
+            assert await bad.closed() == 1002
+            assert isinstance(await good.hear(), Wait)
+            async with server.peer(B) as again:
+                assert isinstance(await again.hear(), Welcome)
+                train = await again.hear()
+                assert isinstance(train, Train)
+                await again.say(update_of(train))
+                assert await again.hear() == Ack(1, 1)
+
+    _, observer = with_server(check)
+    assert observer.states[B] == "disconnected"
+
+
+def test_a_message_before_hello_and_a_text_frame_are_refused(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A, hello=False) as peer:
+            await peer.say(Heartbeat("idle"))
+            assert await peer.closed() == 1002
+        async with server.peer(A, hello=False) as peer:
+            await peer.socket.send("hello")
+            assert await peer.closed() == 1002
+
+    with_server(check)
+
+
+def test_a_message_larger_than_the_model_allows_is_cut_off(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as peer:
+            await peer.socket.send(bytes(4000))
+            assert await peer.closed() == 1009
+
+    with_server(check, message_slack_bytes=2000)
+
+
+def test_the_newest_connection_of_a_worker_wins(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as first, server.peer(B) as other:
+            for peer in (first, other):
+                assert isinstance(await peer.hear(), Welcome)
+            assert isinstance(await first.hear(), Wait)
+            train = await first.hear()
+            assert isinstance(train, Train)
+            async with server.peer(A) as second:
+                assert await first.closed() == 4001
+                assert isinstance(await second.hear(), Welcome)
+                again = await second.hear()
+                assert isinstance(again, Train)
+                await second.say(update_of(again))
+                assert await second.hear() == Ack(1, 1)
+                await second.say(update_of(again))
+                reject = await second.hear()
+                assert isinstance(reject, Reject)
+                assert reject.reason == "duplicate"
+
+    outcome, _ = with_server(check)
+    assert outcome.history.faults.reconnects == {A: 1}
+    assert outcome.history.faults.rejected == {"duplicate": 1}
+
+
+def test_an_update_that_is_held_is_asked_for_on_the_new_connection(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(B) as other:
+            async with server.peer(A) as first:
+                await first.hear()
+                await first.hear()
+                train = await first.hear()
+                assert isinstance(train, Train)
+            async with server.peer(A, hello=False) as second:
+                await second.say(hello_of(A, holds=(1, 1)))
+                welcome = await second.hear()
+                assert isinstance(welcome, Welcome)
+                assert welcome.resend
+                await second.say(update_of(train))
+                assert await second.hear() == Ack(1, 1)
+            assert isinstance(await other.hear(), Welcome)
+
+    with_server(check)
+
+
+def test_a_large_update_in_many_fragments(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as peer, server.peer(B) as other:
+            await other.hear()
+            for _ in range(2):
+                await peer.hear()
+            train = await peer.hear()
+            assert isinstance(train, Train)
+            data = Encoder().encode(update_of(train)).join()
+            await peer.socket.send(data[start : start + 7] for start in range(0, len(data), 7))
+            assert await peer.hear() == Ack(1, 1)
+
+    with_server(check)
+
+
+def test_the_loop_answers_while_the_aggregator_evaluates(with_server: WithServer) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    async def check(server: Server) -> None:
+        learner = server.aggregator._engine._learner
+        evaluate = learner.evaluate
+
+        def slow(task: int, weights: Any) -> Any:
+            entered.set()
+            assert go_on.wait(10)
+            return evaluate(task, weights)
+
+        learner.evaluate = slow
+        async with server.peer(A) as one, server.peer(B) as two:
+            for peer in (one, two):
+                train: Down = Wait()
+                while not isinstance(train, Train):
+                    train = await peer.hear()
+                await peer.say(update_of(train))
+            assert await asyncio.to_thread(entered.wait, 10)
+            # The handshake is the loop's; its 401 comes although the aggregator is busy.
+            with pytest.raises(InvalidStatus):
+                async with server.peer(A, token="wrong"):
+                    pass
+            go_on.set()
+            while not isinstance(train, Train) or train.round != 2:
+                train = await one.hear()
+
+    with_server(check, rounds=(2,), evaluation={"every": "round"})
+
+
+def test_heartbeats_and_a_workers_last_words_reach_the_observer(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as peer:
+            await peer.hear()
+            await peer.say(Heartbeat("training", 0.25, 1.5, 1000, 0))
+            await peer.say(Log("broken by the test", 42))
+            heard: Down = Wait()
+            while not isinstance(heard, Finish):
+                heard = await peer.hear()
+            assert heard == Finish("failed", f"{A}: broken by the test")
+
+    outcome, observer = with_server(check)
+    assert observer.beats == [Heartbeat("training", 0.25, 1.5, 1000, 0)]
+    assert (outcome.reason, outcome.exit_code) == ("failed", 42)
+
+
+def test_workers_are_told_that_the_run_is_suspended(with_server: WithServer) -> None:
+    async def check(server: Server) -> None:
+        async with server.peer(A) as peer:
+            await peer.hear()
+            await peer.hear()
+            server.stop.set()
+            finish = await peer.hear()
+            assert isinstance(finish, Finish)
+            assert finish.reason == "suspended"
+            # Who comes back in the last moment hears it, too.
+            async with server.peer(B) as late:
+                assert isinstance(await late.hear(), Finish)
+
+    outcome, _ = with_server(check, linger_seconds=2.0)
+    assert (outcome.reason, outcome.exit_code) == ("suspended", 75)
+
+
+def test_a_taken_port_is_a_configuration_error_that_names_it(make_federation: MakeFederation) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken: stop what listens"):
+            asyncio.run(serve_once(make_federation().aggregator(), "127.0.0.1", port))
+
+
+def test_a_host_that_is_not_ours_is_a_configuration_error(make_federation: MakeFederation) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be listened on"):
+        asyncio.run(serve_once(make_federation().aggregator(), "192.0.2.1", 0))
+
+
+async def serve_once(aggregator: Any, host: str, port: int) -> Outcome:
+    return await serve(
+        aggregator,
+        host=host,
+        port=port,
+        authenticate=lambda worker, token: False,
+        stop=asyncio.Event(),
+        listening=lambda port: None,
+    )
+
+
+def test_a_bug_in_a_learner_is_raised_after_workers_are_told(
+    with_server: WithServer,
+) -> None:
+    heard: list[Down] = []
+
+    async def check(server: Server) -> None:
+        def broken(task: int, weights: Any) -> Any:
+            raise ZeroDivisionError("a bug")
+
+        server.aggregator._engine._learner.evaluate = broken
+        async with server.peer(A) as one, server.peer(B) as two:
+            for peer in (one, two):
+                train: Down = Wait()
+                while not isinstance(train, Train):
+                    train = await peer.hear()
+                await peer.say(update_of(train))
+            while not heard or not isinstance(heard[-1], Finish):
+                heard.append(await one.hear())
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        with_server(check, rounds=(1, 1), evaluation={"every": "round"})
+    assert heard[-1] == Finish("failed", "ZeroDivisionError: a bug")
+
+
+def test_up_and_down_are_told_apart() -> None:
+    assert not UP & DOWN

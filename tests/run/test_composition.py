@@ -1,0 +1,126 @@
+"""Putting a job together: whose data are where, and what the record says of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
+from engram.metrics.matrix import AccuracyMatrix
+from engram.report.compare import load_record
+from engram.run.composition import Place, compose, compose_for_worker
+from engram.run.directory import RunDirectory
+from engram.run.facts import cost, environment, exemplar_warning
+from engram.run.recording import Keeper, Recorder, write_record
+from engram.spec import parse_job
+
+
+def site(folder: Path, name: str, samples: int) -> None:
+    """Write a data set of four classes with `samples` training images."""
+    random = np.random.default_rng(samples)
+    (folder / name).mkdir()
+    np.savez(
+        folder / name / "data.npz",
+        train_images=random.integers(0, 255, (samples, 8, 8), dtype=np.uint8),
+        train_labels=np.arange(samples) % 4,
+        test_images=random.integers(0, 255, (8, 8, 8), dtype=np.uint8),
+        test_labels=np.arange(8) % 4,
+    )
+
+
+@pytest.fixture
+def local(document: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A job whose two groups own data of their own; the aggregator's test set is a third."""
+    for name, samples in (("aggregator", 8), ("north", 40), ("south", 24)):
+        site(tmp_path, name, samples)
+    changed = copy.deepcopy(document)
+    changed["spec"]["dataset"] = {"name": "npz", "path": "aggregator", "partition": {"method": "local"}}
+    changed["spec"]["workers"] = [
+        {"name": "north", "replicas": 2, "dataset": {"path": "north"}},
+        {"name": "south", "replicas": 1, "dataset": {"path": "south"}},
+    ]
+    return changed
+
+
+def test_groups_own_their_data_and_read_them_once(local: dict[str, Any], tmp_path: Path) -> None:
+    job = parse_job(local)
+    composition = compose(job, Place(tmp_path))
+    assert [(share.worker, share.samples) for share, _ in composition.shares] == [
+        ("trainworker-north-0", 40),
+        ("trainworker-north-1", 40),
+        ("trainworker-south-0", 24),
+    ]
+    first, second, third = (composition.worker_data(worker) for worker in job.workers())
+    assert first[0] is second[0]
+    assert first[0] is not third[0]
+    assert {split.digest for _, split, _ in (first, second, third)} == {composition.split.digest}
+
+
+def test_a_worker_reads_its_own_data_only(local: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "aggregator/data.npz").unlink()
+    (tmp_path / "north/data.npz").unlink()
+    job = parse_job(local)
+    worker = job.workers()[2]
+    composition = compose_for_worker(job, Place(tmp_path), worker)
+    assert composition.worker_data(worker)[2].samples == 24
+
+
+def test_an_aggregator_pod_records_no_shares_that_it_cannot_see(
+    local: dict[str, Any], tmp_path: Path
+) -> None:
+    composition = compose(parse_job(local), Place(tmp_path, mount=tmp_path))
+    record = Recorder(composition, environment("websocket", "engram aggregator")).record(History(), "running")
+    assert record.split.labelled == {}
+    assert [worker.samples for worker in record.workers] == [0, 0, 0]
+    assert exemplar_warning(composition) == ()
+
+
+def test_exemplar_budgets_above_half_of_the_labels_are_a_warning(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    assert exemplar_warning(compose(parse_job(document), Place(tmp_path))) == ()
+    document["spec"]["dataset"] = {"samplesPerClass": 10}
+    document["spec"]["algorithm"]["parameters"]["exemplarsPerWorker"] = 15
+    (warning,) = exemplar_warning(compose(parse_job(document), Place(tmp_path)))
+    assert "15 exemplars a worker hold" in warning
+    assert "of all 40 labels" in warning
+
+
+def history() -> History:
+    part = WorkerRound(outcome="accepted", samples=4, metrics={"steps": 3.0}, bytes_down=100, bytes_up=50)
+    rounds = [
+        RoundRow(task=1, round=number, started=0, seconds={}, workers={"a": part, "b": part})
+        for number in (1, 2)
+    ]
+    counts = Counts(right={2: 1, 8: 2}, total={2: 2, 8: 2})
+    tasks = [TaskRow(task=1, classes=[2, 8], started=0, seconds={}, counts=counts, workers={"a": part})]
+    return History(rounds=rounds, tasks=tasks, active_seconds=7.5)
+
+
+def test_cost_adds_up_rounds_and_task_ends() -> None:
+    found = cost(history(), 123, 4.5)
+    assert (found.bytes_down, found.bytes_up, found.local_steps) == (500, 250, 12)
+    assert (found.seconds, found.parameters, found.cpu_seconds) == (7.5, 123, 4.5)
+
+
+def test_the_record_is_written_after_every_task(document: dict[str, Any], tmp_path: Path) -> None:
+    composition = compose(parse_job(document), Place(tmp_path))
+    directory = RunDirectory(tmp_path)
+    recorder = Recorder(
+        composition, environment("in-process", "engram run"), devices={"trainworker-edge-0": "cpu"}
+    )
+    write_record(directory, recorder.record(History(), "running"))
+    assert not directory.matrix.exists()
+    Keeper(recorder, directory).task_closed(history().tasks[0], history())
+    record = load_record(tmp_path)
+    assert record.status == "running"
+    assert record.completed is None
+    assert record.workers[0].device == "cpu"
+    assert record.split.digest == composition.split.digest
+    matrix = AccuracyMatrix.parse(json.loads(directory.matrix.read_text()))
+    assert matrix.accuracy == ({2: 0.5, 8: 1.0},)
