@@ -70,7 +70,7 @@ class Target(NamedTuple):
     orphan_seconds: float
 
 
-class _Arrived(NamedTuple):
+class Arrived(NamedTuple):
     """A message of the aggregator and the connection it came on."""
 
     connection: int
@@ -100,7 +100,7 @@ class _Link:
     """The network thread: keeps a connection up, beats, and passes messages both ways."""
 
     def __init__(self, target: Target, session: WorkerSession) -> None:
-        self.inbox: queue.SimpleQueue[_Arrived | Exception] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Arrived | Exception] = queue.SimpleQueue()
         self.connection = 0
         """Number of the current connection."""
         self.beat = Heartbeat("idle")
@@ -126,9 +126,9 @@ class _Link:
         with contextlib.suppress(RuntimeError):  # the network thread has ended by itself
             self._loop.call_soon_threadsafe(self._put, connection, message)
 
-    def arrived(self, *, block: bool) -> list[_Arrived]:
+    def arrived(self, *, block: bool) -> list[Arrived]:
         """Return what has come in; with `block` wait a moment. Raises what ended the network thread."""
-        items: list[_Arrived | Exception] = []
+        items: list[Arrived | Exception] = []
         with contextlib.suppress(queue.Empty):
             if block:
                 items.append(self.inbox.get(timeout=POLL_SECONDS))
@@ -137,7 +137,7 @@ class _Link:
         for item in items:
             if isinstance(item, Exception):
                 raise item
-        return [item for item in items if isinstance(item, _Arrived)]
+        return [item for item in items if isinstance(item, Arrived)]
 
     def close(self) -> None:
         """Send what is waiting, close the connection and end the thread."""
@@ -236,7 +236,7 @@ class _Link:
                 period.put_nowait(message.heartbeat_seconds)
             elif isinstance(message, Finish):
                 self.over = True
-            self.inbox.put(_Arrived(self.connection, message))
+            self.inbox.put(Arrived(self.connection, message))
 
     @staticmethod
     async def _send(peer: ClientConnection, outbox: asyncio.Queue[Message | None]) -> None:
@@ -301,11 +301,11 @@ def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
             raise _Abandoned
         link.beat = Heartbeat("training", share, loss)
 
-    waiting: list[_Arrived] = []
+    waiting: list[Arrived] = []
     while session.finish is None:
         if stop.is_set():
             raise RetryError("told to stop")
-        waiting = _current(waiting + link.arrived(block=not waiting), link.connection)
+        waiting = current(waiting + link.arrived(block=not waiting), link.connection)
         if not waiting:
             continue
         connection, message = waiting.pop(0)
@@ -318,13 +318,13 @@ def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
     return session.finish.reason
 
 
-def _current(waiting: list[_Arrived], connection: int) -> list[_Arrived]:
+def current(waiting: list[Arrived], connection: int) -> list[Arrived]:
     """Return the messages that still matter, in order.
 
     What an earlier connection brought and nobody has started on, the current one brings again. A slow worker
     skips orders that newer ones have overtaken, or it would be late for ever; a task's end is never skipped.
     """
-    kept: list[_Arrived] = []
+    kept: list[Arrived] = []
     for arrived in waiting:
         message = arrived.message
         if arrived.connection != connection and not isinstance(message, Finish):

@@ -29,7 +29,7 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
-from engram.federation.websocket.client import Backoff, resident_bytes, run_worker
+from engram.federation.websocket.client import Arrived, Backoff, current, resident_bytes, run_worker
 
 A = "trainworker-edge-0"
 Script = Callable[["Talk"], None]
@@ -269,36 +269,18 @@ def test_what_the_aggregator_asks_for_but_nobody_holds_is_said_with_a_new_hello(
         assert work(learner, url) == "complete"
 
 
-def test_a_slow_worker_skips_rounds_that_are_over_but_never_a_tasks_end(
-    learner: Any, train: MakeTrain
-) -> None:
-    training, sent = threading.Event(), threading.Event()
+def test_a_slow_worker_skips_rounds_that_are_over_but_never_a_tasks_end(train: MakeTrain) -> None:
+    evaluate, end = Evaluate(1, 2, {}, ()), Consolidate(1, {}, ())
+    orders = [train(1), Ack(1, 1), train(2), evaluate, train(3), end, train(4)]
+    kept = current([Arrived(1, order) for order in orders], 1)
+    assert [arrived.message for arrived in kept] == [orders[1], end, orders[6]]
+    assert current([Arrived(1, train(4)), Arrived(1, Finish("complete"))], 1)[0].message == Finish("complete")
 
-    def block(order: Train) -> None:
-        training.set()
-        assert sent.wait(10)
 
-    learner.on_train = block
-
-    def script(talk: Talk) -> None:
-        talk.hear()
-        talk.say(welcome())
-        talk.say(train(1))
-        assert training.wait(10)
-        talk.say(train(2))
-        talk.say(Evaluate(1, 2, train().weights, (0, 1)))
-        talk.say(train(3))
-        talk.say(Consolidate(1, train().weights, (0, 1)))
-        talk.say(train(4))
-        talk.connection.ping().wait(10)
-        sent.set()
-        kinds = [type(message).__name__ for message in (talk.hear(), talk.hear(), talk.hear())]
-        assert kinds == ["Update", "Consolidated", "Update"]
-        talk.say(Finish("complete"))
-
-    with aggregator(script) as url:
-        work(learner, url)
-    assert learner.trained == [(1, 1), (1, 4)]
+def test_what_an_earlier_connection_brought_is_void_but_for_the_end(train: MakeTrain) -> None:
+    items = [Arrived(1, welcome()), Arrived(1, train()), Arrived(2, welcome(task=2))]
+    assert current(items, 2) == items[2:]
+    assert current([Arrived(1, Finish("failed"))], 2) == [Arrived(1, Finish("failed"))]
 
 
 def test_heartbeats_go_on_while_a_step_takes_long(learner: Any, train: MakeTrain) -> None:
