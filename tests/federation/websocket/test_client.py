@@ -271,7 +271,7 @@ def test_what_the_aggregator_asks_for_but_nobody_holds_is_said_with_a_new_hello(
 
 def test_a_slow_worker_skips_rounds_that_are_over_but_never_a_tasks_end(train: MakeTrain) -> None:
     evaluate, end = Evaluate(1, 2, {}, ()), Consolidate(1, {}, ())
-    orders = [train(1), Ack(1, 1), train(2), evaluate, train(3), end, train(4)]
+    orders: list[Down] = [train(1), Ack(1, 1), train(2), evaluate, train(3), end, train(4)]
     kept = current([Arrived(1, order) for order in orders], 1)
     assert [arrived.message for arrived in kept] == [orders[1], end, orders[6]]
     assert current([Arrived(1, train(4)), Arrived(1, Finish("complete"))], 1)[0].message == Finish("complete")
