@@ -75,6 +75,16 @@ FILES = {"digits": "examples/01-digits.yaml", "fashion": "examples/02-fashion-mn
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One run's figures."""
+
+    accuracy: float
+    forget_rate: float | None
+    newest_task_accuracy: float
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
@@ -84,6 +94,8 @@ class Row:
     accuracy: float
     accuracy_standard_error: float | None
     forget_rate: float | None
+    newest_task_accuracy: float
+    """Mean over tasks: is every new task still learned?"""
     cpu_seconds: float | None
     bar: str
     reached: bool
@@ -108,25 +120,26 @@ def mean_error(values: list[float]) -> tuple[float, float | None]:
 
 def rows_of(benchmark: str, out: Path) -> tuple[list[Row], Environment]:
     """Compare the finished cells under `out` with the bars, and say where they ran."""
-    found: dict[str, list[tuple[float, float | None, float | None]]] = {}
+    found: dict[str, list[Cell]] = {}
     environment: Environment | None = None
     for path in sorted(out.glob("*/record.json")):
         record = load_record(path.parent)
         environment = record.environment
         measures = measure(AccuracyMatrix.load(path.with_name("matrix.json")))
-        cell = (measures["accuracy"], measures["forget_rate"], record.cost.cpu_seconds)
+        newest = statistics.fmean(measures["newest_task_accuracy_by_task"])
+        cell = Cell(measures["accuracy"], measures["forget_rate"], newest, record.cost.cpu_seconds)
         found.setdefault(record.job["spec"]["algorithm"]["name"], []).append(cell)
     if environment is None:
         raise SystemExit(f"no finished run under {out}")
     return [row_of(bar, found[bar.algorithm]) for bar in BARS if bar.benchmark == benchmark], environment
 
 
-def row_of(bar: Bar, cells: list[tuple[float, float | None, float | None]]) -> Row:
-    """Summarise one algorithm's cells (accuracy, forget rate, CPU seconds), one a seed."""
-    accuracy, error = mean_error([cell[0] for cell in cells])
-    forgot = [cell[1] for cell in cells if cell[1] is not None]
+def row_of(bar: Bar, cells: list[Cell]) -> Row:
+    """Summarise one algorithm's cells, one a seed."""
+    accuracy, error = mean_error([cell.accuracy for cell in cells])
+    forgot = [cell.forget_rate for cell in cells if cell.forget_rate is not None]
     forget_rate = statistics.fmean(forgot) if forgot else None
-    cpu = [cell[2] for cell in cells if cell[2] is not None]
+    cpu = [cell.cpu_seconds for cell in cells if cell.cpu_seconds is not None]
     return Row(
         benchmark=bar.benchmark,
         algorithm=bar.algorithm,
@@ -134,6 +147,7 @@ def row_of(bar: Bar, cells: list[tuple[float, float | None, float | None]]) -> R
         accuracy=accuracy,
         accuracy_standard_error=error,
         forget_rate=forget_rate,
+        newest_task_accuracy=statistics.fmean(cell.newest_task_accuracy for cell in cells),
         cpu_seconds=statistics.fmean(cpu) if cpu else None,
         bar=bar.words(),
         reached=bar.holds(accuracy, forget_rate),
@@ -142,14 +156,17 @@ def row_of(bar: Bar, cells: list[tuple[float, float | None, float | None]]) -> R
 
 def print_table(rows: list[Row]) -> None:
     """Print one line an algorithm."""
-    print(f"\n{'benchmark':9} {'algorithm':9} {'n':>2} {'accuracy %':>13} {'forget %':>14} {'CPU s':>6}  bar")
+    columns = ("accuracy %", 13), ("forget", 7), ("newest", 7), ("CPU s", 6)
+    head = " ".join(f"{name:>{width}}" for name, width in columns)
+    print(f"\n{'benchmark':9} {'algorithm':9} {'n':>2} {head}  bar")
     for row in rows:
         error = "" if row.accuracy_standard_error is None else f" ± {100 * row.accuracy_standard_error:.1f}"
         forgot = "-" if row.forget_rate is None else f"{100 * row.forget_rate:.1f}"
         seconds = "-" if row.cpu_seconds is None else f"{row.cpu_seconds:.0f}"
+        verdict = f"{row.bar}: {'reached' if row.reached else 'MISSED'}"
         print(
             f"{row.benchmark:9} {row.algorithm:9} {row.seeds:2} {f'{100 * row.accuracy:.1f}{error}':>13} "
-            f"{forgot:>14} {seconds:>6}  {row.bar}: {'reached' if row.reached else 'MISSED'}"
+            f"{forgot:>7} {100 * row.newest_task_accuracy:7.1f} {seconds:>6}  {verdict}"
         )
 
 
@@ -164,7 +181,7 @@ def main() -> int:
     benchmarks = [options.only] if options.only else ["digits"] if options.quick else sorted(FILES)
     started = time.time()
     rows: list[Row] = []
-    facts: dict[str, object] = {"command": " ".join(["python", "benchmarks/reference.py", *sys.argv[1:]])}
+    facts: dict[str, object] = {"command": "python benchmarks/reference.py" + " --quick" * options.quick}
     with tempfile.TemporaryDirectory() as scratch:
         for benchmark in benchmarks:
             if benchmark == "fashion" and not FASHION.exists():

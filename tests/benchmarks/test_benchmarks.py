@@ -1,0 +1,40 @@
+"""Benchmarks are commands that users run: they start, print a table and write rows with plain keys."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def rows_of(arguments: list[str], out: Path, codes: tuple[int, ...]) -> list[dict[str, object]]:
+    command = [sys.executable, *arguments, "--json", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in codes, done.stdout + done.stderr
+    rows: list[dict[str, object]] = json.loads(out.read_text())["rows"]
+    return rows
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("script", ["wall", "local_step"])
+def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
+    # A busy machine may miss the bar (exit 1); that is a figure, not a failure of the command.
+    rows = rows_of([f"benchmarks/{script}.py", "--quick"], tmp_path / "rows.json", (0, 1))
+    figures = [value for row in rows for key, value in row.items() if key in ("seconds", "milliseconds")]
+    assert figures
+    assert all(isinstance(value, float) and value > 0 for value in figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("benchmark", ["digits", "fashion"])
+def test_reference_figures_are_reached(benchmark: str, tmp_path: Path) -> None:
+    if benchmark == "fashion" and not FASHION.exists():
+        pytest.skip("Fashion-MNIST is not installed (Debian package dataset-fashion-mnist)")
+    rows = rows_of(["benchmarks/reference.py", "--only", benchmark], tmp_path / "rows.json", (0, 1))
+    assert [row for row in rows if not row["reached"]] == []
+    assert len(rows) == 4

@@ -1,0 +1,49 @@
+"""The README tells the truth: its links, its commands, its job and its figures."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engram.spec import load_yaml, parse_job
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("examples/*.md"))
+
+
+def figures(row: dict[str, Any]) -> str:
+    """The line of the README's table for a row of the committed measurement."""
+    name = row["algorithm"] + (" (upfront)" if row["algorithm"] == "joint" else "")
+    forgot = "one task" if row["forget_rate"] is None else f"{100 * row['forget_rate']:.1f} %"
+    accuracy = f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_standard_error']:.1f} %"
+    newest = f"{100 * row['newest_task_accuracy']:.1f} %"
+    return f"| {row['benchmark']} | {name} | {accuracy} | {forgot} | {newest} | {row['cpu_seconds']:.0f} |"
+
+
+def test_figures_are_those_of_the_committed_measurement() -> None:
+    rows = json.loads((ROOT / "docs/benchmark/reference.json").read_text())["rows"]
+    assert len(rows) == 8
+    missing = [figures(row) for row in rows if figures(row) not in README]
+    assert not missing, "write into README.md:\n" + "\n".join(missing)
+
+
+def test_every_make_command_is_a_target() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= commands <= targets
+
+
+def test_the_job_in_the_readme_is_valid() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert parse_job(load_yaml(text)).spec.algorithm.name == "icarl"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose)
+    broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not broken
