@@ -93,7 +93,7 @@ def run(
             rank=rank,
             port=port,
             quiet=quiet,
-            command=("engram", *sys.argv[1:]),
+            command=("engram", *(word for word in sys.argv[1:] if word != "--lifeline")),
         )
         return run_command(request)
 

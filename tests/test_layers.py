@@ -44,3 +44,7 @@ def test_layers_hold() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "engram" / "py.typed").is_file()

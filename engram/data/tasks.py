@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from engram.errors import ConfigurationError
@@ -56,7 +58,7 @@ def _check_listed(classes: list[int], needed: int, class_count: int, name: str) 
             remedy=f"write label ids from 0 to {class_count - 1}",
         )
     if len(set(classes)) != len(classes):
-        twice = sorted({label for label in classes if classes.count(label) > 1})
+        twice = sorted(label for label, times in Counter(classes).items() if times > 1)
         raise ConfigurationError(
             f"class {', '.join(map(str, twice))} is listed more than once",
             field=field,

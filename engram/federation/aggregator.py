@@ -190,6 +190,10 @@ class Aggregator:
         self._presence.left(worker)
         return self._feed(Left(worker), now)
 
+    def malformed(self, worker: str, reason: str, text: str) -> list[Outgoing]:
+        """Count bytes of a worker that are no message and return what to tell it."""
+        return [self._reject(worker, reason, text)]
+
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass; called about once a second."""
         self._presence.tick(now)
@@ -204,6 +208,11 @@ class Aggregator:
         greetings go to the observer alone.
         """
         self._journal.transferred(worker, direction, size, in_row=isinstance(message, COUNTED))
+
+    def sent(self, message: Message, now: float) -> None:
+        """Take note that a message has left entirely; the history keeps how long orders to train took."""
+        if isinstance(message, Train) and self._machine.position == (message.task, message.round):
+            self._journal.sent(now)
 
     def suspend(self, now: float) -> list[Outgoing]:
         """Stop with everything durable; the same store continues it. Raises CheckpointError."""
@@ -356,7 +365,7 @@ class Aggregator:
         what = f"round {action.round} of task {action.task}" if action.round else f"end of task {action.task}"
         self._degraded = (
             f"{what}: {action.have} of {action.needed} needed workers are in; "
-            f"waiting for {', '.join(action.missing)}"
+            f"waiting for {', '.join(action.missing) or 'any worker'}"
         )
         self._journal.note(self._degraded)
 

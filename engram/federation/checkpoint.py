@@ -56,6 +56,8 @@ class CheckpointStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._damaged: set[str] = set()
+        """Files that `load` could not use: none of them is worth keeping in place of a whole one."""
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a checkpoint durably. Raises CheckpointError (disk full, no permission); older ones stay."""
@@ -64,7 +66,9 @@ class CheckpointStore:
             numbers = self._numbers()
             number = max(numbers, default=0) + 1
             self._write(_file_name(number), _parts(snapshot))
-            kept = [_file_name(number), *(name for name in self._names() if name != _file_name(number))][:2]
+            kept = [_file_name(number)]
+            self._damaged.difference_update(kept)
+            kept += [name for name in self._names() if name not in {*kept, *self._damaged}][:1]
             self._write(MANIFEST, [json.dumps({"checkpoints": kept}).encode() + b"\n"])
             for old in numbers:
                 if _file_name(old) not in kept:
@@ -91,6 +95,7 @@ class CheckpointStore:
             try:
                 snapshot = _parse((self.directory / name).read_bytes())
             except (OSError, ValueError, KeyError, TypeError, ProtocolError) as error:
+                self._damaged.add(name)
                 notes.append(f"checkpoint {name} is damaged ({error}); continued from the one before")
                 continue
             if snapshot.job_digest != job_digest:

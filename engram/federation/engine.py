@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from engram.errors import ConfigurationError, ProtocolError
 from engram.federation import actions as act
 from engram.federation.aggregation import OutOfRange, build
@@ -95,7 +97,9 @@ class Engine:
                 self._rule.add(worker, update.samples, update.weights)
             except OutOfRange as error:
                 raise Unfit("norm", str(error)) from error
-        self._answers.updates[worker] = replace(update, weights=EMPTY)
+        # Copied: as a view it would keep the whole message, weights included, until the round is over.
+        info = {name: np.array(array) for name, array in update.info.items()}
+        self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)
 
     def take_consolidated(self, worker: str, answer: Consolidated) -> None:
         """Validate what a worker ends the task with and keep it. Raises Unfit."""
@@ -209,6 +213,7 @@ class Engine:
         if self._store is not None:
             with self.journal.timed("checkpoint"):
                 self.save(action.cursor)
+            row.seconds["checkpoint"] = self.journal.seconds_of("checkpoint")
         if isinstance(row, RoundRow):
             self._observer.round_closed(row, history)
         else:

@@ -81,6 +81,7 @@ class _Run:
         for letter in outgoing:
             size = self._connections[letter.worker].size("down", letter.message)
             self._aggregator.transferred(letter.worker, "down", size, letter.message)
+            self._aggregator.sent(letter.message, self.now())
             self._queue.append(letter)
 
     def _wait(self) -> None:

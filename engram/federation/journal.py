@@ -66,6 +66,10 @@ class Journal:
             self._bytes.setdefault(worker, [0, 0])[direction == "up"] += size
         self._observer.transferred(worker, direction, size)
 
+    def sent(self, now: float) -> None:
+        """Note that an order of the open round has left: until the last one it is broadcast."""
+        self._seconds["broadcast"] = max(0.0, now - self._stage_opened)
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the seconds that the block takes to a part of the open row."""
@@ -76,18 +80,26 @@ class Journal:
             self._seconds[part] = self._seconds.get(part, 0.0) + self._timer() - start
 
     def answered(self, now: float, part: str, metrics: Sequence[Mapping[str, float]]) -> None:
-        """Note that the stage has its answers: the time since it was opened is the slowest worker's training,
-        as it was reported, and transfer and waiting; `part` alone when nothing was reported.
+        """Note that the stage has its answers: the time since it was opened is broadcast, the slowest
+        worker's training, as it was reported, and upload (transfer and waiting); `part` alone when nothing
+        was reported.
         """
         elapsed = max(0.0, now - self._stage_opened)
-        slowest = max((values["seconds"] for values in metrics if "seconds" in values), default=elapsed)
-        self._seconds[part] = min(slowest, elapsed)
+        said = [finite_metrics(values).get("seconds") for values in metrics]
+        slowest = max((seconds for seconds in said if seconds is not None), default=elapsed)
+        self._seconds[part] = min(max(0.0, slowest), elapsed)
         if part == "train":
-            self._seconds["upload"] = elapsed - self._seconds[part]
+            rest = elapsed - self._seconds[part]
+            self._seconds["broadcast"] = min(self._seconds.get("broadcast", 0.0), rest)
+            self._seconds["upload"] = rest - self._seconds["broadcast"]
 
     def evaluated(self, counts: ClassCounts) -> None:
         """Keep the counts of the open row."""
         self._counts = as_row(counts)
+
+    def seconds_of(self, part: str) -> float:
+        """Return the seconds of a part of the open row so far."""
+        return self._seconds.get(part, 0.0)
 
     # When it closes.
 

@@ -173,7 +173,8 @@ class Machine:
                 self._left(event)
             case Failed(worker=worker, text=text, exit_code=code):
                 if code == CONFIGURATION_EXIT:
-                    actions += self._end("failed", f"{worker}: {text}", code)
+                    named = text if worker in text else f"{worker}: {text}"
+                    actions += self._end("failed", named, code)
             case UpdateIn() | ConsolidatedIn() | EvaluationIn():
                 actions += self._answered(event)
             case Tick():
@@ -240,11 +241,12 @@ class Machine:
 
     def _advance(self, now: float) -> list[Action]:
         stage = self._stage
-        if stage is None or self._finish is not None or not stage.asked:
+        if stage is None or self._finish is not None:
             return []
         have, needed = len(stage.answered), self._needed(stage)
         overdue = now >= stage.deadline
-        if have == len(stage.asked) or (overdue and have >= needed):
+        # Nobody is asked when all have left an elastic run: that is a wait as well, not a stage that is done.
+        if stage.asked and (have == len(stage.asked) or (overdue and have >= needed)):
             return self._close(stage, now)
         if not overdue or stage.degraded:
             return []
@@ -342,7 +344,7 @@ class Machine:
         }.get(stage.kind, f"the evaluation of task {stage.task}")
         return (
             f"{what}: {have} of {needed} workers at the deadline of {self.plan.deadline_seconds:g} s, "
-            f"missing {', '.join(self.missing)}; raise spec.aggregation.roundDeadlineSeconds, lower "
+            f"missing {', '.join(self.missing) or 'all'}; raise spec.aggregation.roundDeadlineSeconds, lower "
             "quorum, or set deadlinePolicy: Wait"
         )
 

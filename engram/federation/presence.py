@@ -34,11 +34,12 @@ class Presence:
             self.set(worker, "disconnected")
 
     def heard(self, worker: str, now: float) -> None:
-        """Note any bytes of a worker as a sign of life."""
-        if worker in self._heard:
-            self._heard[worker] = now
-            if worker in self._before:
-                self.set(worker, self._before.pop(worker))
+        """Note that the last bytes of a worker came at `now`, as a sign of life where that is news."""
+        if now <= self._heard.get(worker, now):
+            return
+        self._heard[worker] = now
+        if worker in self._before:
+            self._show(worker, self._before.pop(worker))
 
     def tick(self, now: float) -> None:
         """Show workers that were silent for three heartbeats as disconnected."""
@@ -46,10 +47,17 @@ class Presence:
             silent = now - heard > self._silence
             if silent and worker not in self._before and self._states[worker] != "failed":
                 self._before[worker] = self._states[worker]
-                self.set(worker, "disconnected")
+                self._show(worker, "disconnected")
 
     def set(self, worker: str, state: WorkerState) -> None:
-        """Set a worker's state; the observer hears of changes only."""
+        """Set a worker's state; one that is silent shows it when it is heard again."""
+        if worker in self._before:
+            self._before[worker] = state
+        else:
+            self._show(worker, state)
+
+    def _show(self, worker: str, state: WorkerState) -> None:
+        """Keep what others see; the observer hears of changes only."""
         if self._states.get(worker) != state:
             self._states[worker] = state
             self._observer.worker_changed(worker, state)

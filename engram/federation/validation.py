@@ -23,6 +23,7 @@ def check_update(update: Update, model: Tensors, samples: int) -> None:
 
     An abstaining update (samples 0) carries no weights.
     """
+    check_finite(update.info)
     if update.samples == 0:
         if update.weights:
             raise Unfit("protocol", "an update of 0 samples carries weights")
@@ -31,7 +32,6 @@ def check_update(update: Update, model: Tensors, samples: int) -> None:
         raise Unfit("norm", f"{update.samples} samples, but the worker said it holds {samples}")
     check_like(update.weights, model)
     check_finite(update.weights)
-    check_finite(update.info)
 
 
 def check_consolidated(answer: Consolidated, state_bytes: int) -> None:

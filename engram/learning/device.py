@@ -11,6 +11,9 @@ import torch
 from engram.errors import ConfigurationError
 from engram.spec.training import Training
 
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+"""What torch's allocators and CUDA's libraries write where they raise a plain RuntimeError."""
+
 
 def pick_device() -> torch.device:
     """Return the CUDA device where one is visible, else the CPU (hide GPUs by CUDA_VISIBLE_DEVICES="")."""
@@ -45,6 +48,19 @@ def precision(device: torch.device, training: Training) -> AbstractContextManage
     return nullcontext()
 
 
+def gpu_metrics(device: torch.device) -> dict[str, float]:
+    """Return {"gpu_utilization_ratio": 0..1} over the driver's last sample period; nothing on the CPU.
+
+    Needs the package nvidia-ml-py (extra `gpu`); without it the metric is absent.
+    """
+    if device.type != "cuda":
+        return {}
+    try:
+        return {"gpu_utilization_ratio": torch.cuda.utilization(device) / 100}
+    except ModuleNotFoundError:
+        return {}
+
+
 @contextmanager
 def memory_guard(where: str) -> Iterator[None]:
     """Turn running out of memory inside the block into a ConfigurationError that names `where`."""
@@ -53,7 +69,7 @@ def memory_guard(where: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _out_of_memory(where) from error
     except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         raise _out_of_memory(where) from error
 

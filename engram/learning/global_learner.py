@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engram.federation.messages import ClassCounts, Consolidated, Shared, Tensors, Update
-from engram.learning.device import configure, memory_guard
+from engram.learning.device import configure
 from engram.learning.evaluate import Examiner
 from engram.learning.setting import Setting
 from engram.learning.tensors import copied, grown
@@ -38,21 +38,25 @@ class Coordinator:
 
     def shared(self, worker: str, task: int, round: int) -> Shared:
         """Return what `worker` gets beside the weights; round 0 is for consolidation and evaluation."""
-        return self._algorithm.shared(worker, self._setting.scope(task), round)
+        with self._setting.guard(f"the aggregator, task {task}"):
+            return self._algorithm.shared(worker, self._setting.scope(task), round)
 
     def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
         """Tell the algorithm of the round's new global weights and of the updates, by worker name."""
-        self._algorithm.close_round(self._setting.scope(task), round, weights, dict(sorted(updates.items())))
+        scope = self._setting.scope(task)
+        with self._setting.guard(f"the aggregator, task {task}, round {round}"):
+            self._algorithm.close_round(scope, round, weights, dict(sorted(updates.items())))
 
     def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Give the algorithm the workers' results, in the order of their names; return the final weights."""
         scope = self._setting.scope(task)
-        return self._algorithm.close_task(scope, weights, dict(sorted(results.items())))
+        with self._setting.guard(f"the aggregator, end of task {task}"):
+            return self._algorithm.close_task(scope, weights, dict(sorted(results.items())))
 
     def evaluate(self, task: int, weights: Tensors) -> ClassCounts:
         """Evaluate on the whole test set of the classes seen (and of the unseen, if the job asks)."""
         scope = self._setting.scope(task)
-        with memory_guard(f"the aggregator, evaluation after task {task}"):
+        with self._setting.guard(f"the aggregator, evaluation after task {task}"):
             groups = self._algorithm.shared("", scope, 0)
             return self._examine().count(self._algorithm, scope, weights, groups)
 

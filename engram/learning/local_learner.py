@@ -21,7 +21,7 @@ from engram.federation.roles import Progress
 from engram.learning import state as states
 from engram.learning.augment import build_augmentation
 from engram.learning.context import LocalContext
-from engram.learning.device import configure, memory_guard
+from engram.learning.device import configure, gpu_metrics
 from engram.learning.evaluate import Examiner
 from engram.learning.pool import SamplePool
 from engram.learning.setting import Setting
@@ -47,7 +47,8 @@ class Worker:
         """The worker's state at the end of a task, by task. Two are kept, because a run that resumes from
         its checkpoint may repeat rounds of a task that this worker has already consolidated."""
         self._consolidated: Consolidated | None = None
-        self._pool: SamplePool | None = None
+        self._pools: dict[str, SamplePool] = {}
+        """The samples of the last round by kind, kept for as long as they stay the same."""
         self._examiner: Examiner | None = None
         self.samples = share.samples
         self.split_digest = setting.split.digest
@@ -63,6 +64,10 @@ class Worker:
 
         Raises NumericalError when a loss is not finite, ConfigurationError when memory runs out.
         """
+        with self._setting.guard(f"{self._identity.name}, task {order.task}, round {order.round}"):
+            return self._train(order, progress)
+
+    def _train(self, order: Train, progress: Progress) -> Update:
         wall, cpu = time.perf_counter(), time.process_time()
         self._consolidated = None
         self._enter(order.task)
@@ -74,15 +79,14 @@ class Worker:
         samples = update_weight(self._setting.job.spec.aggregation.weighting, **counts)
         if len(labelled) + len(unlabelled) == 0 or samples == 0:
             return Update(task=order.task, round=order.round, samples=0)
-        with memory_guard(f"{self._identity.name}, task {order.task}, round {order.round}"):
-            context = self._context(order.task, order.round, order.weights, order.shared)
-            data = self._data(context, np.concatenate([labelled, exemplars]), unlabelled)
-            algorithm.begin_round(context)
-            rounds = self._setting.plans[order.task - 1].rounds
-            steps, loss = LocalSteps(self._training, self._augmentation, rounds).run(
-                algorithm, context, data, progress
-            )
-            info = algorithm.end_round(context)
+        context = self._context(order.task, order.round, order.weights, order.shared)
+        data = self._data(context, np.concatenate([labelled, exemplars]), unlabelled)
+        algorithm.begin_round(context)
+        rounds = self._setting.plans[order.task - 1].rounds
+        steps, loss = LocalSteps(self._training, self._augmentation, rounds).run(
+            algorithm, context, data, progress
+        )
+        info = algorithm.end_round(context)
         return Update(
             task=order.task,
             round=order.round,
@@ -94,6 +98,7 @@ class Worker:
                 "seconds": time.perf_counter() - wall,
                 "cpu_seconds": time.process_time() - cpu,
                 **{name: float(count) for name, count in counts.items()},
+                **gpu_metrics(context.device),
                 **context.metrics,
             },
             info=info,
@@ -107,13 +112,13 @@ class Worker:
         if self._consolidated is not None and self._consolidated.task == order.task:
             return self._consolidated
         wall, cpu = time.perf_counter(), time.process_time()
-        self._enter(order.task)
         algorithm = self._algorithm
-        with memory_guard(f"{self._identity.name}, consolidation of task {order.task}"):
+        with self._setting.guard(f"{self._identity.name}, consolidation of task {order.task}"):
+            self._enter(order.task)
             context = self._context(order.task, 0, order.weights, order.shared)
             context.network.eval()
             results = algorithm.consolidate(context)
-        state = algorithm.worker_state()
+            state = algorithm.worker_state()
         self._states = {**dict(sorted(self._states.items())[-1:]), order.task: state}
         self._consolidated = Consolidated(
             task=order.task,
@@ -130,14 +135,18 @@ class Worker:
         return self._consolidated
 
     def evaluate(self, order: Evaluate) -> ClassCounts:
-        """Count right predictions on this worker's part of the test set: every n-th sample, n workers."""
+        """Count right predictions on this worker's part of the test set: every n-th sample, n workers.
+
+        With partition `local` the test set is the worker's own, so its part is all of it.
+        """
         configure(self._setting.device, self._training.threads)
         if self._examiner is None:
-            workers = len(self._setting.job.workers())
-            mine = self._setting.split.test[self._identity.position :: workers]
+            job, mine = self._setting.job, self._setting.split.test
+            if job.spec.dataset.partition.method != "local":
+                mine = mine[self._identity.position :: len(job.workers())]
             self._examiner = Examiner(self._setting, mine)
         scope = self._setting.scope(order.task)
-        with memory_guard(f"{self._identity.name}, evaluation after task {order.task}"):
+        with self._setting.guard(f"{self._identity.name}, evaluation after task {order.task}"):
             return self._examiner.count(self._algorithm, scope, order.weights, order.shared)
 
     def _enter(self, task: int) -> None:
@@ -165,12 +174,15 @@ class Worker:
         )
 
     def _data(self, context: LocalContext, labelled: Indices, unlabelled: Indices) -> RoundData:
-        """Return the round's samples; the labelled pool is kept for as long as it stays the same."""
-        if self._pool is None or not np.array_equal(self._pool.positions, labelled):
-            self._pool = SamplePool(context.source, labelled, context.device)
         return RoundData(
-            labelled=self._pool,
+            labelled=self._pool("labelled", context, labelled),
             targets=context.rows(labelled).cpu(),
-            unlabelled=SamplePool(context.source, unlabelled, context.device),
+            unlabelled=self._pool("unlabelled", context, unlabelled),
             hidden=context.rows(unlabelled).cpu(),
         )
+
+    def _pool(self, kind: str, context: LocalContext, positions: Indices) -> SamplePool:
+        if kind not in self._pools or not np.array_equal(self._pools[kind].positions, positions):
+            self._pools.pop(kind, None)  # first, so that the old and the new images are never held together
+            self._pools[kind] = SamplePool(context.source, positions, context.device)
+        return self._pools[kind]

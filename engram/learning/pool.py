@@ -12,8 +12,9 @@ from torch import Tensor
 
 from engram.data.types import ImageSource, Indices
 
-CACHE_BYTES = 1 << 30
-"""Samples that take more than this as float32 are read batch by batch."""
+CACHE_BYTES = 1 << 28
+"""Samples that take more than this as float32 are read batch by batch. A process may hold three pools
+(labelled, unlabelled, test), and a machine as many processes as a job has workers."""
 
 
 def read_images(source: ImageSource, positions: Indices, device: torch.device) -> Tensor:

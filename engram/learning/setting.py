@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,11 +14,12 @@ from engram.federation.messages import Tensors
 from engram.learning.algorithm import Algorithm
 from engram.learning.algorithms import build_algorithm
 from engram.learning.context import TaskScope
-from engram.learning.device import pick_device
+from engram.learning.device import memory_guard, pick_device
 from engram.learning.models import Network, build_network
 from engram.learning.plan import TaskPlan, curriculum
 from engram.learning.tensors import from_module
 from engram.spec import FederatedIncrementalJob
+from engram.spec.dotted import own_code
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Setting:
     def algorithm(self) -> Algorithm:
         """Return a new object of the job's algorithm."""
         return build_algorithm(self.job)
+
+    @contextmanager
+    def guard(self, where: str) -> Iterator[None]:
+        """Run hooks of the algorithm inside this block: it tells running out of memory (at `where`) and
+        errors of a user's own class for what they are.
+        """
+        with own_code(self.job.spec.algorithm.name, "spec.algorithm.name"), memory_guard(where):
+            yield
 
     def network(self, rows: int) -> Network:
         """Return a new network on this process's device, with a head of `rows` rows."""

@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from engram.federation.history import History, RoundRow, TaskRow, WorkerRound, WorkerState
+from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerRound, WorkerState
 from engram.federation.messages import Heartbeat
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure, task_accuracy
@@ -88,8 +88,7 @@ class Exporter(Collector):
         self._beats: dict[str, float] = {}
         self._workers: set[str] = set()
         self._rounds_counted = 0
-        for name in (MetricName.RECONNECTS, MetricName.ROUNDS_DEGRADED, MetricName.RESUMES):
-            self._set(name, 0)
+        self._faults = Faults()
         for reason in (*Rejection, OTHER):
             self._set(MetricName.UPDATES_REJECTED, 0, reason)
         self._set(MetricName.TASK, 0)
@@ -147,18 +146,17 @@ class Exporter(Collector):
     def round_closed(self, row: RoundRow, history: History) -> None:
         """A round is aggregated and durable."""
         with self._lock:
-            for phase, seconds in row.seconds.items():
-                if phase in tuple(RoundPhase):
-                    self._observe(phase, seconds)
+            self._observe_phases(row)
             for worker, part in row.workers.items():
                 self._count_part(worker, part)
             self._rounds_counted = len(history.rounds)
-            self._take_over_faults(history)
+            self._faults = history.faults
             self._set(MetricName.PROGRESS_RATIO, self._ratio())
 
     def task_closed(self, row: TaskRow, history: History) -> None:
-        """A task is consolidated, evaluated and durable."""
+        """A task is consolidated, evaluated and durable: what its end took counts as phases, too."""
         with self._lock:
+            self._observe_phases(row)
             self._take_over(history)
 
     def finished(self, reason: str, message: str, history: History) -> None:
@@ -170,6 +168,7 @@ class Exporter(Collector):
         """Yield every family of a run that has a series; called by the registry for each scrape."""
         with self._lock:
             now = self._clock()
+            self._take_over_faults()  # they happen between rounds, too: when a round hangs they matter most
             self._values[MetricName.WORKER_HEARTBEAT_AGE_SECONDS] = {
                 (worker,): max(0.0, now - seen) for worker, seen in self._beats.items()
             }
@@ -201,6 +200,11 @@ class Exporter(Collector):
         values = self._values[name]
         values[labels] = values.get(labels, 0.0) + value
 
+    def _observe_phases(self, row: RoundRow | TaskRow) -> None:
+        for phase, seconds in row.seconds.items():
+            if phase in tuple(RoundPhase):
+                self._observe(phase, seconds)
+
     def _observe(self, phase: str, seconds: float) -> None:
         """Count `seconds` in every bucket that it fits (cumulative); the last entry is the sum."""
         entry = self._durations.setdefault(phase, [0.0] * (len(ROUND_SECONDS_BUCKETS) + 2))
@@ -227,7 +231,7 @@ class Exporter(Collector):
         return min(1.0, self._rounds_counted / total) if total else 0.0
 
     def _take_over(self, history: History) -> None:
-        self._take_over_faults(history)
+        self._faults = history.faults
         self._set(MetricName.PROGRESS_RATIO, self._ratio())
         if history.rounds:
             last = history.rounds[-1]
@@ -253,9 +257,10 @@ class Exporter(Collector):
                     square[str(task), str(after)] = found
         self._values[MetricName.TASK_ACCURACY] = square
 
-    def _take_over_faults(self, history: History) -> None:
-        faults = history.faults
-        self._set(MetricName.RECONNECTS, sum(faults.reconnects.values()))
+    def _take_over_faults(self) -> None:
+        faults = self._faults
+        # `list` takes the values in one step, while the aggregator's thread may add a worker.
+        self._set(MetricName.RECONNECTS, sum(list(faults.reconnects.values())))
         self._set(MetricName.ROUNDS_DEGRADED, faults.rounds_degraded)
         self._set(MetricName.RESUMES, faults.resumes)
 

@@ -180,7 +180,7 @@ class LiveStatus:
                     "bytesUp": sum(view.bytes_up for view in self.workers.values()),
                 },
                 "faults": {
-                    "reconnects": sum(self.faults.reconnects.values()),
+                    "reconnects": sum(list(self.faults.reconnects.values())),
                     "rejected": sum(self._rejected.values()),
                     "roundsDegraded": self.faults.rounds_degraded,
                     "resumes": self.faults.resumes,

@@ -132,6 +132,8 @@ def render_leaderboard_text(leaderboard: Leaderboard, width: int | None = None) 
         console.print(grid)
         if hidden:
             console.print(f"{formats.plural(len(hidden), 'column')} more in leaderboard.csv")
+        for run, status in leaderboard.unfinished:
+            console.print(f"Not ranked: {run} is {status}.", markup=False, highlight=False, soft_wrap=True)
     return capture.get()
 
 

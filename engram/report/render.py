@@ -37,7 +37,10 @@ def write_report(run_dir: Path, record: Record) -> Path:
     names = [path.relative_to(run_dir).as_posix() for path in figures]
     (run_dir / "report.md").write_text(report_markdown(document, names), encoding="utf-8")
     page = run_dir / "report.html"
-    page.write_text(report_html(document), encoding="utf-8")
+    # Last and at once: where there is a page, the whole report was written.
+    partial = run_dir / ".report.html.tmp"
+    partial.write_text(report_html(document), encoding="utf-8")
+    partial.replace(page)
     return page
 
 

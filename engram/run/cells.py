@@ -10,8 +10,8 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from engram.errors import ConfigurationError
@@ -19,12 +19,14 @@ from engram.report.compare import comparable_runs, compare, load_record, render_
 from engram.run.checks import check_code
 from engram.run.child import Child
 from engram.run.composition import Place, compose
-from engram.run.directory import RunDirectory, choose, claim, write_text
-from engram.run.grid import Cell, Grid
+from engram.run.directory import RunDirectory, choose, claim, occupied, write_text
+from engram.run.display import GridDisplay
+from engram.run.grid import Cell, Grid, describe
 from engram.run.recording import write_job
 from engram.run.runner import RunOptions, resume_command
-from engram.run.source import with_origin
+from engram.run.source import naming, with_origin
 from engram.run.stop import Stop
+from engram.run.watch import LineTail
 from engram.spec.exit_codes import ExitCode
 
 TICK_SECONDS = 0.1
@@ -38,7 +40,7 @@ class _State:
 
     waiting: deque[Cell]
     total: int
-    running: dict[str, tuple[Child, float]] = field(default_factory=dict)
+    running: dict[str, tuple[Child, LineTail]] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -51,25 +53,40 @@ def run_grid(grid: Grid, place: Place, options: RunOptions, *, jobs: int, rank: 
     """
     name = grid.cells[0].job.name
     choice = choose(name, options.out, resume=options.resume, grid=True)
-    _check_cells(grid, place)
+    _check_cells(grid, place, options.file)
     if not choice.fresh:
         _check_same_cells(grid, choice.directory)
     directory = claim(choice, name)
+    with occupied(directory):
+        return _carry_out(grid, place, directory, options, fresh=choice.fresh, jobs=jobs, rank=rank)
+
+
+def _carry_out(
+    grid: Grid,
+    place: Place,
+    directory: RunDirectory,
+    options: RunOptions,
+    *,
+    fresh: bool,
+    jobs: int,
+    rank: str,
+) -> int:
+    """Run what is not complete yet and conclude."""
     for note in grid.notes:
         print(f"note: {note}", flush=True)
     print(f"{len(grid.cells)} cells in {directory.path}", flush=True)
-    if choice.fresh:
+    if fresh:
         write_text(directory.grid, json.dumps(_describe(grid), indent=2) + "\n")
     state = _State(deque(), len(grid.cells))
     for cell in grid.cells:
-        if not choice.fresh and _is_complete(directory.path / cell.name):
+        if not fresh and _is_complete(RunDirectory(directory.path / cell.name)):
             state.finished.append(cell.name)
             print(f"{cell.name}: complete already", flush=True)
         else:
             state.waiting.append(cell)
     stop = Stop()
-    with stop.on_signals():
-        _run_all(state, directory, place, options, jobs, stop)
+    with stop.on_signals(), GridDisplay(quiet=options.quiet) as display:
+        _run_all(state, directory, place, options, jobs, stop, display)
     if stop() and (state.waiting or state.running):
         command = resume_command(options.command, directory.path)
         print(f"engram: interrupted; continue with: {command}", file=sys.stderr)
@@ -77,13 +94,13 @@ def run_grid(grid: Grid, place: Place, options: RunOptions, *, jobs: int, rank: 
     return _conclude(state, grid, directory, rank)
 
 
-def _check_cells(grid: Grid, place: Place) -> None:
+def _check_cells(grid: Grid, place: Place, file: str) -> None:
     """Read data, make splits and import code for every cell; equal data settings are checked once."""
     place.open_modules()
     seen: set[str] = set()
     for cell in grid.cells:
         spec = cell.job.spec
-        try:
+        with naming(f"{file} with {describe(cell.values)}"):
             check_code(cell.job)
             key = json.dumps(
                 [spec.seed, spec.dataset.dump(), spec.tasks.dump(), [group.dump() for group in spec.workers]]
@@ -91,8 +108,6 @@ def _check_cells(grid: Grid, place: Place) -> None:
             if key not in seen:
                 seen.add(key)
                 compose(cell.job, place)
-        except ConfigurationError as error:
-            raise error.within(f"cell {cell.name}") from error
 
 
 def _check_same_cells(grid: Grid, directory: RunDirectory) -> None:
@@ -119,15 +134,22 @@ def _describe(grid: Grid) -> dict[str, Any]:
     return {"schema": "engram.grid/v1", "cells": cells}
 
 
-def _is_complete(path: Path) -> bool:
+def _is_complete(directory: RunDirectory) -> bool:
+    """Tell whether a cell has nothing left to do; one that lacks its report gets it when it runs again."""
     try:
-        return load_record(path).status == "complete"
+        return load_record(directory.path).status == "complete" and directory.report.exists()
     except ConfigurationError:
         return False
 
 
 def _run_all(
-    state: _State, directory: RunDirectory, place: Place, options: RunOptions, jobs: int, stop: Stop
+    state: _State,
+    directory: RunDirectory,
+    place: Place,
+    options: RunOptions,
+    jobs: int,
+    stop: Stop,
+    display: GridDisplay,
 ) -> None:
     """Keep `jobs` cells running until all have ended or a stop is asked for."""
     try:
@@ -136,6 +158,7 @@ def _run_all(
                 _start(state, state.waiting.popleft(), directory, place, options)
             for name in list(state.running):
                 _collect(state, name)
+            display.show(_where(state))
             if stop():
                 _suspend(state, stop)
                 return
@@ -161,7 +184,17 @@ def _start(state: _State, cell: Cell, directory: RunDirectory, place: Place, opt
     ]
     child = Child(cell.name, arguments, {"PYTHONUNBUFFERED": "1"}, logs / f"{cell.name}.log")
     child.start()
-    state.running[cell.name] = (child, time.monotonic())
+    state.running[cell.name] = (child, LineTail(own.logs / "aggregator.log"))
+
+
+def _where(state: _State) -> str:
+    """Return the running cells, each with the newest line of its aggregator (which in-process has no log)."""
+    cells = []
+    for name, (_, tail) in state.running.items():
+        tail.read()
+        cells.append(f"{name}: {tail.newest or 'running'}")
+    done = len(state.finished) + len(state.failed)
+    return "; ".join([f"{done} of {state.total} done", *cells])
 
 
 def _collect(state: _State, name: str) -> None:
@@ -193,14 +226,25 @@ def _suspend(state: _State, stop: Stop) -> None:
             child.wait(TICK_SECONDS)
 
 
+def _common(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return the values that all `cells` have in common: what makes their leaderboard one of its own."""
+    first, *others = cells
+    return describe(
+        {path: value for path, value in first.items() if all(path in c and c[path] == value for c in others)}
+    )
+
+
 def _conclude(state: _State, grid: Grid, directory: RunDirectory, rank: str) -> int:
     """Write and print the leaderboards (one for each set of comparable runs); name what failed."""
     paths = [directory.path / cell.name for cell in grid.cells if cell.name in state.finished]
     sets = comparable_runs(paths) if paths else []
+    values = {directory.path / cell.name: cell.values for cell in grid.cells}
     for number, members in enumerate(sets, start=1):
         out = directory.path if len(sets) == 1 else directory.path / f"leaderboard-{number}"
         leaderboard = compare(members, out, rank)
         print()
+        if len(sets) > 1:  # other data or tasks: not to be ranked together
+            print(f"leaderboard {number} of {len(sets)}: {_common([values[path] for path in members])}")
         print(render_leaderboard_text(leaderboard).rstrip())
         print(f"report: {out / 'report.html'}")
     if state.failed:

@@ -13,7 +13,7 @@ from engram.run.composition import Place
 from engram.run.directory import RUNS, RunDirectory, free_name
 from engram.run.grid import apply_sets, expand
 from engram.run.runner import RunOptions, Transport, run_job
-from engram.run.source import load_mapping, place_of
+from engram.run.source import load_mapping, naming, place_of
 from engram.spec import parse_job
 from engram.spec.names import FEDERATION_PORT, Environment
 
@@ -37,9 +37,13 @@ class RunRequest:
 
 def run_command(request: RunRequest) -> int:
     """Run the job, or the grid when anything is varied; return the exit code."""
+    from engram.report.rank import parse_rank
+
+    parse_rank(request.rank)
     mapping = load_mapping(request.file)
     options = RunOptions(
         transport=cast("Transport", request.transport),
+        file=str(request.file),
         out=request.out,
         resume=request.resume,
         port=request.port,
@@ -47,18 +51,18 @@ def run_command(request: RunRequest) -> int:
         command=request.command,
     )
     if not request.varies:
-        job = parse_job(apply_sets(mapping, request.sets), str(request.file))
-        return run_job(job, place_of(job, request.file), options)
-    from engram.report.rank import parse_rank
+        job = parse_job(apply_sets(mapping, request.sets), options.file)
+        with naming(options.file):
+            return run_job(job, place_of(job, request.file), options)
     from engram.run.cells import run_grid
 
-    parse_rank(request.rank)
     if request.port:
         raise ConfigurationError(
             "a grid has many aggregators", field="--port", remedy="leave --port out with --vary"
         )
     Place(request.file.resolve().parent).open_modules()
-    grid = expand(mapping, request.sets, request.varies, str(request.file))
+    with naming(options.file):
+        grid = expand(mapping, request.sets, request.varies, options.file)
     place = place_of(grid.cells[0].job, request.file)
     return run_grid(grid, place, options, jobs=request.jobs, rank=request.rank)
 
@@ -66,8 +70,10 @@ def run_command(request: RunRequest) -> int:
 def report_command(runs: Sequence[Path], rank: str, out: Path | None) -> int:
     """Write the report of one run, or the leaderboard of several; print where it is."""
     from engram.report.compare import compare, load_record, render_leaderboard_text
+    from engram.report.rank import parse_rank
     from engram.report.render import write_report
 
+    parse_rank(rank)
     paths = [path for given in runs for path in _runs_of(given)]
     if len(paths) == 1 and len(runs) == 1 and not RunDirectory(runs[0]).grid.exists():
         print(f"report: {write_report(out or paths[0], load_record(paths[0]))}")
@@ -85,7 +91,7 @@ def worker_endpoints(given: Sequence[str]) -> tuple[str, ...]:
     ENGRAM_AGGREGATOR_ENDPOINTS (comma-separated) comes first, then AGG_IP and AGG_PORT, Sedna's names.
     """
     if given:
-        return tuple(given)
+        return tuple(map(_with_port, given))
     listed = os.environ.get(Environment.ENGRAM_AGGREGATOR_ENDPOINTS, "")
     found = tuple(part.strip() for part in listed.split(",") if part.strip())
     address = os.environ.get(Environment.AGG_IP, "")
@@ -97,7 +103,16 @@ def worker_endpoints(given: Sequence[str]) -> tuple[str, ...]:
             field="--endpoint",
             remedy=f"write --endpoint HOST:PORT, or set {Environment.AGG_IP} and {Environment.AGG_PORT}",
         )
-    return found
+    return tuple(map(_with_port, found))
+
+
+def _with_port(endpoint: str) -> str:
+    """Return the endpoint; without a port a worker would dial in vain for `runPolicy.orphanSeconds`."""
+    if "://" not in endpoint and not endpoint.rpartition(":")[2].isdigit():
+        raise ConfigurationError(
+            f"{endpoint!r} names no port", field="--endpoint", remedy=f"write {endpoint}:{FEDERATION_PORT}"
+        )
+    return endpoint
 
 
 def _runs_of(path: Path) -> list[Path]:

@@ -6,8 +6,11 @@ it, atomically for default names, so that two runs started at once never share o
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +136,30 @@ def claim(choice: Choice, name: str) -> RunDirectory:
             field="--out",
             remedy="name a directory that can be written",
         ) from error
+
+
+@contextmanager
+def occupied(directory: RunDirectory) -> Iterator[None]:
+    """Keep every other engram out of the directory within the block, also one with `--resume`.
+
+    A lock of the kernel on the directory itself: it leaves no file and goes with the process, however that
+    ends. Raises ConfigurationError when another process holds it.
+    """
+    handle = os.open(directory.path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigurationError(
+            f"another engram run is at work in {directory.path}",
+            field="--out",
+            remedy="wait for its end, or name another directory",
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from engram.run.observers import ROUND_MARK, TASK_MARK, size
+from engram.spec.names import Phase
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -132,7 +134,9 @@ def panel(title: str, status: Mapping[str, Any]) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     head.add_row(*(Text(text) for text in headline(status)))
     percent = float(status.get("progress", {}).get("percent", 0))
-    parts: list[RenderableType] = [head, ProgressBar(total=100, completed=percent)]
+    bar = Table.grid(expand=True)  # a ProgressBar ends without a line feed: in a row of its own it gets one
+    bar.add_row(ProgressBar(total=100, completed=percent))
+    parts: list[RenderableType] = [head, bar]
     if status.get("workerStatuses"):
         parts.append(_worker_table(status["workerStatuses"]))
     connected = status.get("display", {}).get("workers", "-")
@@ -141,7 +145,7 @@ def panel(title: str, status: Mapping[str, Any]) -> RenderableType:
 
 def headline(status: Mapping[str, Any]) -> list[str]:
     """Return the facts of the panel's first line: task, round, accuracy, forgetting, bytes, time left."""
-    if not status:
+    if not status or status.get("phase") == Phase.STARTING:
         return ["starting"]
     progress, shown = status.get("progress", {}), status.get("display", {})
     transfer = status.get("transfer", {})
@@ -165,11 +169,45 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+class GridDisplay:
+    """One line that follows the running cells of a grid, on a terminal; elsewhere nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+
+        self._console = Console()
+        self._spinner = self._console.status("") if _can_redraw() and not quiet else None
+
+    def __enter__(self) -> Self:
+        if self._spinner is not None:
+            self._spinner.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the line away."""
+        if self._spinner is not None:
+            self._spinner.stop()
+
+    def show(self, text: str) -> None:
+        """Show where the cells are, cut to the width of the terminal."""
+        if self._spinner is not None:
+            from rich.text import Text
+
+            self._spinner.update(Text(text[: max(10, self._console.width - 4)]))
+
+
 def open_display(title: str, *, quiet: bool) -> Display:
     """Return the display that fits where stdout goes."""
     if quiet:
         return QuietDisplay()
-    return LiveDisplay(title) if sys.stdout.isatty() else PlainDisplay()
+    return LiveDisplay(title) if _can_redraw() else PlainDisplay()
+
+
+def _can_redraw() -> bool:
+    """Tell whether stdout is a terminal that can go back and draw over what it shows."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def _worker_table(workers: list[Mapping[str, Any]]) -> RenderableType:

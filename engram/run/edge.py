@@ -55,6 +55,9 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f"{error.filename}: " if error.filename else ""
         return CheckpointError(f"{where}the disk is full: make room; then continue with --resume")
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
+        remedy = "give permission, or name a directory that can be written with --out"
+        return ConfigurationError(f"{error.filename}: {error.strerror}", remedy=remedy)
     return error
 
 

@@ -95,7 +95,7 @@ def expand(mapping: Mapping[str, Any], sets: Sequence[str], varies: Sequence[str
             notes[f"{path} is dropped for {owner}, which does not know it"] = None
         key = json.dumps(values, sort_keys=True)
         if key in cells:
-            notes[f"{_describe(values)} occurs more than once in the grid and runs once"] = None
+            notes[f"{describe(values)} occurs more than once in the grid and runs once"] = None
             continue
         name = _unique(_cell_name(labels, values), key, taken)
         cells[key] = Cell(name, values, _parse(changed, file, values))
@@ -107,7 +107,7 @@ def _parse(mapping: Mapping[str, Any], file: str, values: Mapping[str, Any]) -> 
     try:
         return parse_job(mapping, file)
     except ConfigurationError as error:
-        where = f"{error.file or file} with {_describe(values)}"
+        where = f"{error.file or file} with {describe(values)}"
         raise type(error)(error.problem, field=error.field, file=where, remedy=error.remedy) from error
 
 
@@ -194,6 +194,6 @@ def _unique(name: str, key: str, taken: dict[str, str]) -> str:
     return unique
 
 
-def _describe(values: Mapping[str, Any]) -> str:
+def describe(values: Mapping[str, Any]) -> str:
     """Return the values for a message."""
     return ", ".join(f"{path}={json.dumps(value)}" for path, value in values.items())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from engram.errors import EngramError
@@ -21,8 +23,10 @@ from engram.run.edge import translate
 from engram.run.ending import Ending
 from engram.run.observers import Lines, Observers
 from engram.run.recording import Keeper, Recorder, write_record
-from engram.run.stop import Stop
+from engram.run.stop import STOPPING, Stop
 from engram.spec.exit_codes import ExitCode
+
+TICK_SECONDS = 0.1
 
 
 class Refresher:
@@ -80,7 +84,7 @@ def run_locally(
     observers = Observers(
         status, Lines(classes, rounds, display.line), Keeper(recorder, directory), Refresher(status, display)
     )
-    with stop.on_signals(raise_second=True):
+    with stop.on_signals(raise_second=True), _announcing(stop, display):
         try:
             learners = {
                 worker.name: composition.local_learner(worker) for worker in composition.job.workers()
@@ -97,6 +101,29 @@ def run_locally(
             return Ending.of_error(known)
     write_record(directory, recorder.of_outcome(outcome))
     return ending_of(outcome, recorder.devices)
+
+
+@contextmanager
+def _announcing(stop: Stop, display: Display) -> Iterator[None]:
+    """Say at once that a stop was asked for: the work looks at the flag only after a worker's round.
+
+    From a thread, because a signal handler may not print.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if stop.wait(TICK_SECONDS):
+                display.note(STOPPING)
+                return
+
+    thread = threading.Thread(target=watch, name="stop-note", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def devices(learners: Mapping[str, LocalLearner]) -> dict[str, str]:

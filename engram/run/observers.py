@@ -124,7 +124,7 @@ def task_line(matrix: AccuracyMatrix, task: int, tasks: int) -> str:
     """Return the line that says what `task` left behind."""
     parts = [
         f"accuracy {percent(accuracy(matrix, task))} over {len(matrix.seen(task))} classes",
-        f"newest task {percent(task_accuracy(matrix, task, task))}",
+        f"newest {percent(task_accuracy(matrix, task, task))}",
     ]
     rate = forget_rate(matrix, task)
     if rate is not None:

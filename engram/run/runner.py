@@ -18,7 +18,7 @@ from engram.metrics.measures import measure
 from engram.report.record import Record
 from engram.run.checks import check_code
 from engram.run.composition import Composition, Place, compose
-from engram.run.directory import Choice, RunDirectory, choose, claim
+from engram.run.directory import Choice, RunDirectory, choose, claim, occupied
 from engram.run.display import Display, duration, open_display
 from engram.run.edge import ERROR_MARK, translate
 from engram.run.ending import Ending
@@ -40,6 +40,8 @@ class RunOptions:
     """How a job is to be run."""
 
     transport: Transport = "websocket"
+    file: str = ""
+    """The job file as the user named it, for messages."""
     out: Path | None = None
     resume: bool = False
     port: int = 0
@@ -59,6 +61,8 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
     choice = choose(job.name, options.out, resume=options.resume, grid=False)
     previous = _previous(job, choice)
     if previous is not None and previous.status == "complete":
+        if not choice.directory.report.exists():  # the disk was full, or a second Ctrl-C
+            _write_report(choice.directory, previous)
         print(f"{choice.directory.path} is complete already; report: {choice.directory.report}")
         return ExitCode.DONE
     composition = compose(job, place)
@@ -68,6 +72,7 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(Reservation(options.port)) if options.transport == "websocket" else None
         directory = claim(choice, job.name)
+        stack.enter_context(occupied(directory))
         recorder = _recorder(composition, options, previous)
         try:
             _prepare(directory, composition, recorder, previous)
@@ -82,7 +87,7 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
     record = _final_record(directory, recorder, ending, previous, used_before)
     if ending.exit_code == ExitCode.CONFIGURATION and choice.fresh and not record.history.rounds:
         _discard(directory, choice)
-        return _failed(ending)
+        return _failed(ending, options)
     return _conclude(directory, record, ending, options)
 
 
@@ -205,12 +210,7 @@ def _final_record(
 def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: RunOptions) -> int:
     """Write the report, print the summary or the failure, return the exit code."""
     if record.history.tasks:
-        from engram.report.render import write_report
-
-        try:
-            write_report(directory.path, record)
-        except ModuleNotFoundError as error:  # the run itself is fine; `engram report` makes it later
-            print(f"engram: no report: {translate(error)}", file=sys.stderr)
+        _write_report(directory, record)
     if ending.reason == "suspended":
         print(
             f"engram: {ending.message}. Continue: {resume_command(options.command, directory.path)}",
@@ -224,13 +224,25 @@ def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: 
                 f"engram: rounds so far are kept in {directory.path}; continue with: {command}",
                 file=sys.stderr,
             )
-        return _failed(ending)
+        return _failed(ending, options)
     print(summary(record, directory, brief=options.quiet))
     return ending.exit_code
 
 
-def _failed(ending: Ending) -> int:
-    print(f"{ERROR_MARK}{ending.message}", file=sys.stderr)
+def _write_report(directory: RunDirectory, record: Record) -> None:
+    from engram.report.render import write_report
+
+    try:
+        write_report(directory.path, record)
+    except ModuleNotFoundError as error:  # the run itself is fine; `engram report` makes it later
+        print(f"engram: no report: {translate(error)}", file=sys.stderr)
+
+
+def _failed(ending: Ending, options: RunOptions) -> int:
+    """Print the failure; one that the job file can mend names it, wherever in the fleet it was found."""
+    about_job = ending.exit_code == ExitCode.CONFIGURATION and "spec." in ending.message
+    where = f"{options.file}: " if about_job and options.file else ""
+    print(f"{ERROR_MARK}{where}{ending.message}", file=sys.stderr)
     return ending.exit_code
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engram.errors import ConfigurationError, DataError
 from engram.run.composition import Place
 from engram.spec import FederatedIncrementalJob
 from engram.spec.loader import load_job, load_yaml, parse_job
@@ -24,6 +27,22 @@ def load_mapping(path: Path) -> dict[str, Any]:
         return load_job(path).dump()  # raises the sentence that fits
     loaded = load_yaml(text, str(path))
     return loaded if isinstance(loaded, dict) else parse_job(loaded, str(path)).dump()
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Let errors of the block that are about a job's spec, or about its data, name the job file.
+
+    Errors that name a file already, or an option, stay as they are.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if error.file or error.field.partition(".")[0] != "spec":
+            raise
+        raise error.within(file) from error
+    except DataError as error:
+        raise DataError(f"{file}: spec.dataset: {error}") from error
 
 
 def load_placed(path: Path, mount: Path | None = None) -> tuple[FederatedIncrementalJob, Place]:

@@ -10,6 +10,9 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+STOPPING = "stopping: saving a checkpoint (once more Ctrl-C: at once)"
+"""What the user sees after the first Ctrl-C."""
+
 
 class Stop:
     """A stop request that waits can watch."""

@@ -21,7 +21,7 @@ from engram.run.directory import RunDirectory
 from engram.run.display import Display
 from engram.run.ending import Ending
 from engram.run.ports import LOOPBACK, Reservation
-from engram.run.stop import Stop
+from engram.run.stop import STOPPING, Stop
 from engram.run.watch import LineTail, fetch_status
 from engram.spec import FederatedIncrementalJob
 from engram.spec.exit_codes import ExitCode, meaning_of
@@ -34,8 +34,9 @@ FAREWELL_SECONDS = 10.0
 """How long workers may take to leave after the aggregator has finished."""
 CHECKPOINT_SECONDS = 60.0
 """How long the aggregator may take to save its state when the run is interrupted."""
-VERDICT_SECONDS = 5.0
-"""How long the aggregator may take to record a failure that a worker has reported."""
+VERDICT_SECONDS = 20.0
+"""How long the aggregator may take to record a failure that a worker has reported, and to see the others off:
+longer than the server lingers and closes."""
 
 FINAL_CODES = (ExitCode.CONFIGURATION, ExitCode.DATA, ExitCode.REFUSED)
 """A process that ended so would end so again."""
@@ -226,7 +227,7 @@ class Supervisor:
 
     def _suspend(self, fleet: Fleet) -> Ending:
         """Let the aggregator save its state, then end everything."""
-        self._display.note("stopping: saving a checkpoint (once more Ctrl-C: at once)")
+        self._display.note(STOPPING)
         self._settle(fleet)
         if fleet.aggregator.poll() == ExitCode.DONE:
             return Ending("complete")

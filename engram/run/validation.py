@@ -10,7 +10,7 @@ from engram.errors import ConfigurationError, EngramError
 from engram.run.checks import check_code
 from engram.run.composition import compose
 from engram.run.edge import ERROR_MARK
-from engram.run.source import place_of
+from engram.run.source import naming, place_of
 from engram.spec import FederatedIncrementalJob, load_jobs
 
 
@@ -21,10 +21,10 @@ def validate_files(files: Sequence[Path], *, with_data: bool) -> int:
         try:
             jobs = load_jobs(path)
             for job in jobs:
-                print(f"{path}: {_check(job, path, with_data=with_data)}", flush=True)
+                with naming(str(path)):
+                    print(f"{path}: {_check(job, path, with_data=with_data)}", flush=True)
         except EngramError as error:
-            shown = error.within(str(path)) if isinstance(error, ConfigurationError) else error
-            print(f"{ERROR_MARK}{shown}", file=sys.stderr, flush=True)
+            print(f"{ERROR_MARK}{error}", file=sys.stderr, flush=True)
             code = ConfigurationError.exit_code
     return code
 

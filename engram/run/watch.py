@@ -37,6 +37,8 @@ class LineTail:
         self._path = path
         self._offset = path.stat().st_size if path.exists() else 0
         self._rest = b""
+        self.newest = ""
+        """The last line that was read."""
 
     def read(self) -> list[str]:
         """Return the new complete lines."""
@@ -49,4 +51,6 @@ class LineTail:
         self._offset += len(new)
         *lines, self._rest = (self._rest + new).split(b"\n")
         found = [line.decode(errors="replace") for line in lines]
-        return [line for line in found if line.startswith((ROUND_MARK, TASK_MARK))]
+        known = [line for line in found if line.startswith((ROUND_MARK, TASK_MARK))]
+        self.newest = known[-1] if known else self.newest
+        return known

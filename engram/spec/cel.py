@@ -44,6 +44,11 @@ def rules(spec: Schema) -> Iterator[Rule]:
     )
     yield Rule((), _immutable(spec), _immutable_message(spec))
     yield from _class_rules()
+    yield Rule(
+        ("spec", "dataset", "partition"),
+        "self.method != 'local' || self.minSamples == 0",
+        "minSamples has no effect with method local: remove it, or write method: dirichlet, iid or shards",
+    )
     yield from _worker_rules()
     yield from _aggregator_rules()
     yield Rule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from engram.spec.base import Spec
@@ -50,6 +51,7 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *check_metadata(job.metadata.model_extra or {}),
         *_check_names(spec),
         *_check_tasks(spec),
+        *_check_partition(spec),
         *_check_parameters(spec),
         *_check_workers(spec),
         *_check_quorum(spec),
@@ -127,7 +129,7 @@ def _check_tasks(spec: JobSpec) -> Iterator[Problem]:
             f"write count x classesPerTask = {needed} label ids in learning order",
         )
         return
-    repeated = sorted({label for label in tasks.classes if tasks.classes.count(label) > 1})
+    repeated = sorted(label for label, times in Counter(tasks.classes).items() if times > 1)
     if repeated:
         listed = ", ".join(str(label) for label in repeated)
         yield Problem("spec.tasks.classes", f"names more than once: {listed}", "name each class once")
@@ -142,6 +144,16 @@ def _check_tasks(spec: JobSpec) -> Iterator[Problem]:
             "spec.tasks.classes",
             f"names class {max(tasks.classes)}, but {spec.dataset.name} has classes 0 to {known - 1}",
             "write label ids of the data set",
+        )
+
+
+def _check_partition(spec: JobSpec) -> Iterator[Problem]:
+    """With partition local there is no draw that could be repeated."""
+    if spec.dataset.partition.method == "local" and spec.dataset.partition.min_samples:
+        yield Problem(
+            "spec.dataset.partition.minSamples",
+            "has no effect with method local: each worker owns what its volume holds",
+            "remove it, or write method: dirichlet, iid or shards",
         )
 
 

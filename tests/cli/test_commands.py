@@ -127,6 +127,16 @@ def test_resuming_a_complete_run_says_so(engram: Engram, job_file: Path, run: Pa
     assert (run / "record.json").stat().st_mtime_ns == before
 
 
+def test_resuming_a_complete_run_without_its_report_writes_it(
+    engram: Engram, job_file: Path, run: Path
+) -> None:
+    (run / "report.html").unlink()  # the disk was full, or Ctrl-C came in the last second
+    result = engram("run", job_file, "--transport", "in-process", "--out", "run", "--resume")
+    assert (result.exit_code, result.stdout) == (0, "run is complete already; report: run/report.html\n")
+    assert (run / "report.html").stat().st_size > 10_000
+    assert not list(run.glob(".*"))
+
+
 def test_report_writes_a_report_again_and_compares_runs(
     engram: Engram, job_file: Path, run: Path, tmp_path: Path
 ) -> None:

@@ -130,14 +130,21 @@ def test_any_bytes_give_an_array_or_a_data_error(content: bytes) -> None:
     assert size == len(content) - 8
 
 
+@pytest.mark.parametrize(
+    ("name", "originals"), [("mnist", idx.MNIST_ORIGINALS), ("fashion-mnist", idx.FASHION_ORIGINALS)]
+)
 def test_a_damaged_copy_of_a_known_file_is_refused(
-    write_idx: WriteIdx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_idx: WriteIdx,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    originals: dict[str, Original],
 ) -> None:
     folder = write_idx(tmp_path)
     size = (folder / FILES[0]).stat().st_size
-    monkeypatch.setitem(idx.FASHION_ORIGINALS, FILES[0], Original(size, "0" * 32))
+    monkeypatch.setitem(originals, FILES[0], Original(size, "0" * 32))
     with pytest.raises(DataError, match=f"{FILES[0]}: damaged: as long as the published file"):
-        load_dataset("fashion-mnist", folder)
+        load_dataset(name, folder)
 
 
 @installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from engram.errors import CheckpointError, ConfigurationError, RefusedError
 from engram.federation.aggregator import Outgoing
 from engram.federation.checkpoint import CheckpointStore
+from engram.federation.codec import UP, Decoder, Encoder
 from engram.federation.messages import (
     Ack,
     Consolidate,
@@ -234,6 +236,30 @@ def spoil(update: Update, value: float) -> Update:
     return replace(update, weights={**update.weights, "head.weight": weight})
 
 
+class Received(bytearray):
+    """Bytes as they came from the network, that tell when they are freed."""
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("fedavg", False), ("fedadam", False), ("median", True)])
+def test_the_bytes_of_an_update_are_freed_when_it_is_added_or_its_round_is_closed(
+    make_desk: MakeDesk, rule: str, kept: bool
+) -> None:
+    desk = make_desk(aggregation={"name": rule})
+    desk.join(A, B, C)
+    alive: list[weakref.ref[Received]] = []
+    for worker in (A, B):
+        for answer in desk.answer(worker):
+            received = Received(Encoder().encode(answer).join())
+            alive.append(weakref.ref(received))
+            desk.say(worker, Decoder[Any](UP).decode(received))
+            del received
+    # The learner of the tests reports beside the weights, too: that must not hold the message either.
+    assert [ref() is not None for ref in alive] == [kept, kept]
+    desk.turn(C)
+    assert [row.round for row in desk.aggregator.history.rounds] == [1]
+    assert [ref() for ref in alive] == [None, None]
+
+
 def test_an_abstaining_worker_counts_as_in_but_not_in_the_mean(make_desk: MakeDesk) -> None:
     desk = make_desk(rounds=(1,))
     desk.learners[C].samples_of = lambda order: 0
@@ -437,7 +463,7 @@ def test_the_history_has_a_row_a_round_and_a_task(make_desk: MakeDesk) -> None:
     first = history.rounds[0]
     assert first.started == 1000.0
     assert first.seconds["train"] == 5.0
-    assert set(first.seconds) == {"train", "upload", "aggregate", "evaluate"}
+    assert set(first.seconds) == {"broadcast", "train", "upload", "aggregate", "evaluate"}
     assert first.workers[A].metrics == {"loss": 0.5, "steps": 3.0}
     assert first.counts is not None
     assert history.tasks[0].started == 1000.0
@@ -518,6 +544,7 @@ class TestCheckpoints:
         second.join(A, B, C)
         second.run()
         assert first.learners[A].trained == [(1, 1), (1, 2), (2, 1), (2, 2)]
+        assert all(row.seconds["checkpoint"] >= 0 for row in second.aggregator.history.rounds[1:])
 
     def test_new_workers_and_a_new_aggregator_give_the_same_bits(
         self, make_desk: MakeDesk, same_bits: SameBits, tmp_path: Path

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +81,9 @@ def test_a_damaged_newest_falls_back_to_the_one_before_with_a_note(tmp_path: Pat
     assert "checkpoint-00000002.bin is damaged" in notes[0]
     store.save(snapshot(3))
     assert same(loaded(store)[0], snapshot(3))
+    # The whole one stays as the one before, not the damaged one.
+    (tmp_path / max(files(tmp_path)[:-1])).write_bytes(b"")
+    assert same(loaded(store)[0], snapshot(1))
 
 
 def test_when_all_are_damaged_it_says_so(tmp_path: Path) -> None:
@@ -114,6 +119,57 @@ def test_a_checkpoint_counts_once_the_manifest_names_it(
     store.save(snapshot(3))
     assert same(loaded(store)[0], snapshot(3))
     assert json.loads((tmp_path / "manifest.json").read_bytes())["checkpoints"][0].endswith("3.bin")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL or a power cut: no handler of errors sees it."""
+
+
+@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")], ids=["killed", "full"])
+def test_whatever_step_of_a_save_is_the_last_a_whole_checkpoint_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    steps: list[str] = []
+    fatal = -1
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            steps.append(name)
+            if len(steps) - 1 == fatal:
+                for path in directory.glob(".*.tmp"):
+                    # What was not synced need not be there.
+                    path.write_bytes(path.read_bytes()[:100])
+                raise error
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, step)
+
+    for name in ("fsync", "replace", "open", "close", "unlink"):
+        watch(os, name)
+    directory = tmp_path / "undisturbed"
+    undisturbed = CheckpointStore(directory)
+    for number in (1, 2, 3):
+        steps.clear()
+        undisturbed.save(snapshot(number))
+    every = list(steps)
+    assert {"fsync", "replace", "unlink"} <= set(every)
+    for last in range(len(every)):
+        directory = tmp_path / str(last)
+        fatal = -1
+        for number in (1, 2):
+            CheckpointStore(directory).save(snapshot(number))
+        steps.clear()
+        fatal = last
+        with pytest.raises((Killed, CheckpointError)):
+            CheckpointStore(directory).save(snapshot(3))
+        fatal = -1
+        found, notes = loaded(CheckpointStore(directory))
+        assert same(found, snapshot(2)) or same(found, snapshot(3))
+        assert notes == ()
+        CheckpointStore(directory).save(snapshot(4))
+        assert same(loaded(CheckpointStore(directory))[0], snapshot(4))
 
 
 def test_another_jobs_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:

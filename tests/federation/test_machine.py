@@ -307,10 +307,11 @@ class TestElastic:
         drive(Left(A, leaving=True))
         assert of(act.Aggregate, drive.round(1, 1, B, C)) == [act.Aggregate(1, 1, (A, B, C), ())]
 
-    def test_when_all_have_left_the_next_one_to_come_does_the_round(self) -> None:
+    def test_when_all_have_left_it_says_that_it_waits_and_the_next_one_to_come_does_the_round(self) -> None:
         drive = Drive(elastic=True)
         drive.join(A, B, C)
         drive(*(Left(worker, leaving=True) for worker in (A, B, C)))
+        assert of(act.Degraded, drive.after(1000)) == [act.Degraded(1, 1, 0, 1, ())]
         assert drive.after(1000) == []
         drive.join("d")
         assert of(act.SendTrain, drive.last) == [act.SendTrain("d", 1, 1)]

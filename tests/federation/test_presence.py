@@ -43,6 +43,21 @@ def test_three_missed_heartbeats_show_and_a_byte_brings_the_state_back() -> None
     assert len(seen) == 4
 
 
+def test_a_silent_worker_stays_disconnected_whatever_it_is_told_to_do() -> None:
+    made, seen = presence()
+    made.joined("a", 0.0)
+    made.heard("a", 5.0)
+    for now in (36.0, 36.5, 37.0):
+        # The transport says at every tick when it heard of the worker last.
+        made.heard("a", 5.0)
+        made.tick(now)
+    made.set("a", "training")
+    made.tick(38.0)
+    assert seen == [("a", "connected"), ("a", "disconnected")]
+    made.heard("a", 39.0)
+    assert seen[-1] == ("a", "training")
+
+
 def test_a_failed_worker_stays_failed_when_its_connection_goes() -> None:
     made, seen = presence()
     made.joined("a", 0.0)

@@ -388,7 +388,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_workers_words(
         return
     outcome = transport.run(federation, learners)
     assert (outcome.reason, outcome.exit_code) == ("failed", 42)
-    assert outcome.message == f"{B}: {text}"
+    assert outcome.message == text  # which names the worker already
     assert outcome.history.faults.notes == [f"{B} ended with exit code 42: {text}"]
     assert str(transport.errors[B]) == text
     assert transport.reasons == {A: "failed", C: "failed"}

@@ -44,6 +44,7 @@ def test_a_good_update_passes_and_so_does_one_that_abstains() -> None:
         (Update(1, 1, 5, spoilt(np.inf)), "non-finite"),
         (Update(1, 1, 5, spoilt(-np.inf)), "non-finite"),
         (Update(1, 1, 5, GOOD, info={"sum": np.array([1.0, np.nan])}), "non-finite"),
+        (Update(1, 1, 0, info={"sum": np.array([np.inf])}), "non-finite"),
     ],
 )
 def test_a_bad_update_is_refused_with_its_reason(update: Update, reason: str) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from engram.data.types import Indices
 from engram.errors import ConfigurationError, NumericalError
 from engram.federation.messages import Consolidate, Evaluate, Tensors, Train
-from engram.learning.device import memory_guard
+from engram.learning.device import gpu_metrics, memory_guard
 from engram.learning.steps import batches, step_count
 
 if TYPE_CHECKING:
@@ -256,6 +258,38 @@ class Entropy(Algorithm):
         )
         assert world.workers[FIRST].train(world.order(FIRST, 1, 2, weights), ignore).samples == 0
 
+    def test_their_hidden_labels_change_nothing(
+        self, make_job: MakeJob, make_world: MakeWorld, module_folder: Path
+    ) -> None:
+        updates = []
+        for label in (5, 0):
+            world, weights = self.world(make_job, make_world, module_folder)
+            world.dataset.train.labels[world.split.shares[0].tasks[0].unlabelled] = label
+            updates.append(world.workers[FIRST].train(world.order(FIRST, 1, 2, weights), ignore))
+        assert updates[0].metrics["hidden_rows"] != updates[1].metrics["hidden_rows"]
+        assert same(updates[0].weights, updates[1].weights)
+        assert updates[0].metrics["loss"] == updates[1].metrics["loss"]
+
+    def test_their_images_are_read_once_a_task(
+        self,
+        make_job: MakeJob,
+        make_world: MakeWorld,
+        module_folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        world, weights = self.world(make_job, make_world, module_folder)
+        reads: list[int] = []
+        source, read = world.dataset.train, world.dataset.train.read
+
+        def counting(indices: Indices) -> NDArray[np.float32]:
+            reads.append(len(indices))
+            return read(indices)
+
+        monkeypatch.setattr(source, "read", counting)
+        for round in (2, 3):
+            world.workers[FIRST].train(world.order(FIRST, 1, round, weights), ignore)
+        assert [count for count in reads if count] == [24]
+
 
 def test_workers_split_the_test_set_by_position(make_job: MakeJob, make_world: MakeWorld) -> None:
     for algorithm in ("finetune", "icarl"):
@@ -272,8 +306,35 @@ def test_workers_split_the_test_set_by_position(make_job: MakeJob, make_world: M
         assert set(whole.right_unseen) == {3, 1, 4, 2}
 
 
+def test_a_worker_with_data_of_its_own_tests_on_all_of_it(make_job: MakeJob, make_world: MakeWorld) -> None:
+    world = make_world(make_job(dataset={"partition": {"method": "local"}}))
+    weights = world.task(1, None)
+    order = Evaluate(1, 0, weights, world.central.seen(1), {})
+    whole = world.central.evaluate(1, weights)
+    assert [worker.evaluate(order) for worker in world.workers.values()] == [whole, whole]
+
+
+def test_gpu_use_is_reported_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 37)
+    assert gpu_metrics(torch.device("cuda")) == {"gpu_utilization_ratio": 0.37}
+    assert gpu_metrics(torch.device("cpu")) == {}
+
+
+def test_gpu_use_is_absent_without_the_driver_s_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(device: torch.device) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "utilization", missing)
+    assert gpu_metrics(torch.device("cuda")) == {}
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
 )
 def test_running_out_of_memory_is_told(error: Exception) -> None:
     message = r"batchSize.*out of memory: worker 3.*lower batchSize"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,3 +38,41 @@ def test_it_remembers(make_job: MakeJob, make_world: MakeWorld) -> None:
 def test_a_path_that_leads_nowhere_is_told(make_job: MakeJob, make_world: MakeWorld) -> None:
     with pytest.raises(ConfigurationError, match=r"spec\.algorithm\.name.*own_algorithm has no Rehearsel"):
         make_world(make_job("own_algorithm:Rehearsel"))
+
+
+BROKEN = """
+from engram.learning.algorithm import Algorithm
+
+class NoArguments(Algorithm):
+    def __init__(self):
+        pass
+
+class Loss(Algorithm):
+    def loss(self, context, batch):
+        return undefined_in_loss
+
+class Choice(Algorithm):
+    def labelled(self, share, task):
+        return undefined_in_choice
+
+class End(Algorithm):
+    def close_task(self, scope, weights, results):
+        return undefined_at_end
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoArguments", r"NoArguments failed: TypeError: .*positional argument"),
+        ("Loss", r"Loss failed: NameError: .*\n.*broken_own\.py:10 in loss: return undefined_in_loss"),
+        ("Choice", r"Choice failed: NameError: .*\n.*in labelled: return undefined_in_choice"),
+        ("End", r"End failed: NameError: .*\n.*in close_task: return undefined_at_end"),
+    ],
+)
+def test_an_error_in_a_hook_is_told_with_the_users_line(
+    make_job: MakeJob, make_world: MakeWorld, module_folder: Path, name: str, message: str
+) -> None:
+    (module_folder / "broken_own.py").write_text(BROKEN)
+    with pytest.raises(ConfigurationError, match=message):
+        make_world(make_job(f"broken_own:{name}")).run()

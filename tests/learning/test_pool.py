@@ -47,3 +47,8 @@ def test_large_samples_are_read_on_demand(monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_samples_are_an_empty_batch() -> None:
     samples = SamplePool(Source(), np.empty(0, np.int64), CPU)
     assert samples.take(torch.empty(0, dtype=torch.int64)).shape == (0, 1, 2, 2)
+
+
+def test_a_process_keeps_at_most_a_quarter_of_a_gibibyte_in_each_pool() -> None:
+    # Labelled, unlabelled and test samples: three pools in each process of a machine with many workers.
+    assert pool.CACHE_BYTES <= 2**28

@@ -144,6 +144,24 @@ def test_counters_of_samples_bytes_and_faults(
     assert value(exporter, "engram_updates_rejected_total", reason="other") == 1
 
 
+def test_faults_show_while_a_round_still_runs(exporter: Exporter) -> None:
+    history = History()
+    exporter.restored(history)
+    history.faults.reconnects[EDGE] = 2
+    history.faults.resumes += 1
+    assert value(exporter, "engram_reconnects_total") == 2
+    assert value(exporter, "engram_resumes_total") == 1
+
+
+def test_the_end_of_a_task_counts_its_phases(
+    exporter: Exporter, make_history: Callable[..., History]
+) -> None:
+    finish(exporter, make_history(2))
+    assert value(exporter, "engram_round_duration_seconds_count", phase="evaluate") == 2
+    assert value(exporter, "engram_round_duration_seconds_sum", phase="evaluate") == pytest.approx(0.6)
+    assert value(exporter, "engram_round_duration_seconds_count", phase="consolidate") is None
+
+
 def test_series_are_bounded_whatever_connects(exporter: Exporter) -> None:
     for index in range(MOST_WORKERS + 500):
         exporter.worker_changed(f"w{index}", "connected")

@@ -275,6 +275,7 @@ def test_unfinished_runs_are_named_and_not_ranked(make_run: MakeRun, tmp_path: P
     assert len(board.rows) == 1
     assert board.unfinished == ((str(cut), "interrupted"),)
     assert "interrupted" in (tmp_path / "out" / "leaderboard.md").read_text()
+    assert f"Not ranked: {cut} is interrupted." in render_leaderboard_text(board)
     with pytest.raises(ConfigurationError, match=r"no complete run to compare: .*cut is interrupted"):
         compare([cut], tmp_path / "none")
     with pytest.raises(ConfigurationError, match="no directory was given"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engram.errors import CheckpointError, ConfigurationError
-from engram.run.directory import RunDirectory, choose, claim, write_text
+from engram.run.directory import RunDirectory, choose, claim, occupied, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,13 @@ def test_a_full_disk_is_a_checkpoint_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No space left on device: make room"):
         write_text(tmp_path / "a", "one")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_at_work_is_refused_and_free_afterwards() -> None:
+    directory = RunDirectory(Path())
+    with occupied(directory):
+        with pytest.raises(ConfigurationError, match="another engram run is at work"), occupied(directory):
+            pass
+        assert list(Path().iterdir()) == []
+    with occupied(directory):
+        pass

@@ -30,6 +30,7 @@ from engram.run.edge import INTERRUPTED, message_in, report, translate
         (ValueError("x"), 1, 1),
         (MemoryError(), 42, 42),
         (OSError(errno.ENOSPC, "No space left on device", "/disk/file"), 42, 42),
+        (OSError(errno.EROFS, "Read-only file system", "/cdrom/runs"), 42, 42),
         (KeyboardInterrupt(), INTERRUPTED, INTERRUPTED),
     ],
 )

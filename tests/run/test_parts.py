@@ -16,7 +16,7 @@ from engram.errors import ConfigurationError
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
 from engram.run.commands import worker_endpoints
 from engram.run.composition import Place
-from engram.run.display import duration, headline, panel
+from engram.run.display import Display, LiveDisplay, PlainDisplay, duration, headline, open_display, panel
 from engram.run.identity import find_worker, read_key
 from engram.run.observers import Lines, size
 from engram.run.ports import LOOPBACK, Reservation
@@ -173,7 +173,7 @@ def test_lines_of_rounds_and_tasks() -> None:
         for number, right in enumerate(rights, start=1)
     ]
     observer.task_closed(done[1], History(tasks=done))
-    assert lines == ["task 2/2 done: accuracy 75.0% over 4 classes, newest task 100.0%, forget rate 40.0%"]
+    assert lines == ["task 2/2 done: accuracy 75.0% over 4 classes, newest 100.0%, forget rate 40.0%"]
 
 
 def test_a_tail_gives_whole_lines_of_its_own_run(tmp_path: Path) -> None:
@@ -188,6 +188,8 @@ def test_a_tail_gives_whole_lines_of_its_own_run(tmp_path: Path) -> None:
         file.write("/2 done\n")
         file.flush()
         assert tail.read() == ["task 1/2 done"]
+        assert tail.read() == []
+        assert tail.newest == "task 1/2 done"
     assert LineTail(tmp_path / "none").read() == []
 
 
@@ -213,6 +215,16 @@ def test_the_headline_has_what_matters() -> None:
         "task 2/5", "round 7/30", "accuracy 93.1%", "forgetting 4.2%", "1.5 kB", "1 min 30 s left",
     ]  # fmt: skip
     assert headline({}) == ["starting"]
+    assert headline({**status, "phase": "Starting"}) == ["starting"]
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm", LiveDisplay), ("dumb", PlainDisplay)])
+def test_a_terminal_that_cannot_redraw_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, term: str, kind: type[Display]
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert type(open_display("digits", quiet=False)) is kind
 
 
 def test_the_panel_shows_workers_in_their_places() -> None:
@@ -232,6 +244,7 @@ def test_the_panel_shows_workers_in_their_places() -> None:
     assert "task 2/5" in lines[1]
     shown = [word for line in lines for word in line.split() if word.startswith("trainworker")]
     assert shown == [f"trainworker-edge-{index}" for index in range(12)]
+    assert "trainworker" not in lines[2], "the bar has a line of its own"
     assert "and 2 more" in lines[-2]
     assert "workers 13/14" in lines[-1]
     with console.capture() as capture:

@@ -200,6 +200,7 @@ def test_a_loss_that_is_not_finite_names_worker_and_round(
     assert command.end() == 42
     assert "trainworker-edge-" in command.errors
     assert "round 1" in command.errors
+    assert command.errors.startswith(f"engram: error: {job_file}: ")
     assert "learningRate" in command.errors
     assert "Traceback" not in command.errors
     assert not (tmp_path / "runs").exists()
@@ -284,6 +285,17 @@ def test_a_grid_goes_on_after_a_failed_cell_and_resumes_what_is_left(
     assert "learningRate=0.05: complete already" in again.lines
     assert len(cells(again)) == 1
     assert (tmp_path / "grid/learningRate=0.05/record.json").stat().st_mtime_ns == before
+
+
+def test_cells_on_other_data_get_a_leaderboard_each_that_says_which(engram: Start, job_file: Path) -> None:
+    command = engram(
+        "run", str(job_file), "--transport", "in-process", "--out", "grid",
+        "--vary", "tasks.count=1,2", "--vary", "seed=0,1",
+    )  # fmt: skip
+    assert command.end() == 0, command.errors
+    assert "leaderboard 1 of 2: tasks.count=1" in command.lines
+    assert "leaderboard 2 of 2: tasks.count=2" in command.lines
+    assert "report: grid/leaderboard-2/report.html" in command.lines
 
 
 def test_ctrl_c_in_a_grid_saves_the_cell_and_resume_finishes_it(

@@ -47,6 +47,10 @@ BAD = [
         "{tasks: {count: 1, classOrder: listed, classes: [0, 10]}}",
         "spec.tasks.classes: names class 10, but digits has classes 0 to 9: write label ids of the data set",
     ),
+    (
+        "{dataset: {partition: {method: local, minSamples: 5}}}",
+        "spec.dataset.partition.minSamples: has no effect with method local",
+    ),
     # names
     (
         "{dataset: {name: fashon-mnist}}",

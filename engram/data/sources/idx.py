@@ -32,6 +32,14 @@ FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
 )  # fmt: skip
 
+MNIST_ORIGINALS = {
+    "train-images-idx3-ubyte": Original(47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": Original(60_008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": Original(7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": Original(10_008, "27ae3e4e09519cfbb04c329615203637"),
+}
+"""Unpacked, as published on yann.lecun.com."""
+
 FASHION_ORIGINALS = {
     "train-images-idx3-ubyte": Original(47_040_016, "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
     "train-labels-idx1-ubyte": Original(60_008, "9018921c3c673c538a1fc5bad174d6f9"),
@@ -59,7 +67,7 @@ def load_mnist(root: Path | None) -> DataSet:
     folder = require_root(root, "mnist", f"the files {', '.join(FILES)}, plain or .gz")
     digits = tuple(str(digit) for digit in range(10))
     advice = "put the four files of MNIST there, plain or .gz"
-    return _load("mnist", folder, advice, digits, {}, (0.1307, 0.3081))
+    return _load("mnist", folder, advice, digits, MNIST_ORIGINALS, (0.1307, 0.3081))
 
 
 def _load(

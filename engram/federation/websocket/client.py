@@ -1,61 +1,57 @@
 """A worker's end of the WebSocket transport.
 
 Two threads: the caller's trains, the other one has the network with an event loop of its own, so that
-heartbeats and reconnects go on during a long training step. They share two queues. Every connection has a
-number; an answer to an order of an earlier connection is dropped, since the aggregator says on each new one
-what it still wants.
+heartbeats and reconnects go on during a long training step. Every connection has a number; an answer to an
+order of an earlier connection is dropped, since the aggregator says on each new one what it still wants.
+
+A connection whose other side is gone without a word is found out twice: by the kernel, when what was sent
+stays unacknowledged (TCP_USER_TIMEOUT), and by pings of our own that nothing comes back on. Missed
+heartbeats alone close nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ipaddress
 import logging
-import os
-import queue
-import random
-import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from engram.errors import ConfigurationError, ProtocolError, RefusedError, RetryError
-from engram.federation.codec import DOWN, Decoder, Encoder
-from engram.federation.messages import (
-    Consolidate,
-    Down,
-    Evaluate,
-    Finish,
-    Heartbeat,
-    Log,
-    Message,
-    Reject,
-    Train,
-    Up,
-    Welcome,
-)
+from engram.federation.codec import DOWN, Decoder, Encoded, Encoder
+from engram.federation.messages import Down, Heartbeat, Log, Message, Reject, Up, Welcome
 from engram.federation.roles import LocalLearner
-from engram.federation.websocket.wire import PATH, SUBPROTOCOL, WORKER_HEADER, bearer
+from engram.federation.tensors import Buffer
+from engram.federation.websocket.backoff import Backoff
+from engram.federation.websocket.inbox import Inbox
+from engram.federation.websocket.usage import gpu_bytes, resident_bytes
+from engram.federation.websocket.wire import (
+    CLOSE_BAD_MESSAGE,
+    CLOSE_REPLACED,
+    CLOSE_TOO_LARGE,
+    PATH,
+    SUBPROTOCOL,
+    WORKER_HEADER,
+    bearer,
+    close_within,
+    end_half_open,
+)
 from engram.federation.worker import WorkerSession, failure_of
 
 OPEN_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 POLL_SECONDS = 0.2
 """How often the training thread looks whether it is to stop."""
-DEAD_SECONDS = 60
-"""Bytes that stay unacknowledged for so long end a half-open connection."""
-FIRST_DELAY, NORMAL_DELAY, LONG_DELAY = 0.1, 1.5, 30.0
-LONG_AFTER = 600.0
-"""After ten minutes without contact reconnects get rarer."""
+PROBE_SECONDS, PROBES = 15.0, 4
+"""A connection on which so many pings in a row, so far apart, brought nothing back is given up."""
 
 log = logging.getLogger(__name__)
 
@@ -70,48 +66,22 @@ class Target(NamedTuple):
     orphan_seconds: float
 
 
-class Arrived(NamedTuple):
-    """A message of the aggregator and the connection it came on."""
-
-    connection: int
-    message: Down
-
-
-class Backoff:
-    """Seconds before each reconnect: .1 doubling to 1.5 (30 after ten minutes), each times .5 to 1."""
-
-    def __init__(self, seed: str) -> None:
-        self._random = random.Random(hashlib.sha256(seed.encode()).digest())
-        self._failures = 0
-
-    def reset(self) -> None:
-        """Start over: there was contact."""
-        self._failures = 0
-
-    def next(self, silent: float) -> float:
-        """Return the next delay after `silent` seconds without contact."""
-        most = NORMAL_DELAY if silent < LONG_AFTER else LONG_DELAY
-        delay = min(most, FIRST_DELAY * 2.0 ** min(self._failures, 20))
-        self._failures += 1
-        return delay * (0.5 + 0.5 * self._random.random())
-
-
 class _Link:
     """The network thread: keeps a connection up, beats, and passes messages both ways."""
 
     def __init__(self, target: Target, session: WorkerSession) -> None:
-        self.inbox: queue.SimpleQueue[Arrived | Exception] = queue.SimpleQueue()
-        self.connection = 0
-        """Number of the current connection."""
+        self.inbox = Inbox()
         self.beat = Heartbeat("idle")
         """What the next heartbeat says; replaced as a whole by the training thread."""
-        self.over = False
-        """The aggregator has ended the run; what is being trained is for nobody."""
         self._target, self._session = target, session
         self._loop = asyncio.new_event_loop()
-        self._closing = asyncio.Event()
+        self._keeping = self._loop.create_task(self._keep_connected())
+        self._connection = 0
+        """Number of the current connection."""
         self._outbox: asyncio.Queue[Message | None] | None = None
+        self._leaving = self._welcomed = False
         self._contact = time.monotonic()
+        """When the aggregator last gave a sign of life."""
         self._backoff = Backoff(f"{target.worker}/reconnect")
         self._thread = threading.Thread(target=self._main, name="engram-network", daemon=True)
 
@@ -121,76 +91,92 @@ class _Link:
         """Begin to connect."""
         self._thread.start()
 
-    def send(self, connection: int, message: Up) -> None:
-        """Send a message, unless `connection` is not the current one any more."""
+    def send(self, connection: int | None, message: Up) -> None:
+        """Send a message, unless `connection` is not the current one any more; None: on any."""
         with contextlib.suppress(RuntimeError):  # the network thread has ended by itself
             self._loop.call_soon_threadsafe(self._put, connection, message)
-
-    def arrived(self, *, block: bool) -> list[Arrived]:
-        """Return what has come in; with `block` wait a moment. Raises what ended the network thread."""
-        items: list[Arrived | Exception] = []
-        with contextlib.suppress(queue.Empty):
-            if block:
-                items.append(self.inbox.get(timeout=POLL_SECONDS))
-            while True:
-                items.append(self.inbox.get_nowait())
-        for item in items:
-            if isinstance(item, Exception):
-                raise item
-        return [item for item in items if isinstance(item, Arrived)]
 
     def close(self) -> None:
         """Send what is waiting, close the connection and end the thread."""
         with contextlib.suppress(RuntimeError):  # as above
             self._loop.call_soon_threadsafe(self._leave)
-        self._thread.join(timeout=3 * CLOSE_SECONDS)
+        self._thread.join(timeout=CLOSE_SECONDS)
+        with contextlib.suppress(RuntimeError):  # it still sends to somebody who does not read
+            self._loop.call_soon_threadsafe(self._keeping.cancel)
+        self._thread.join(timeout=2 * CLOSE_SECONDS)
 
     # In the network thread.
 
     def _main(self) -> None:
         try:
-            self._loop.run_until_complete(self._keep_connected())
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._keeping)
         except Exception as error:  # the other thread waits for something in the inbox
-            self.inbox.put(error)
+            self.inbox.fail(error)
         finally:
             self._loop.close()
 
-    def _put(self, connection: int, message: Message) -> None:
-        if connection == self.connection and self._outbox is not None:
+    def _put(self, connection: int | None, message: Message) -> None:
+        if connection in (None, self._connection) and self._outbox is not None:
             self._outbox.put_nowait(message)
 
     def _leave(self) -> None:
-        self._closing.set()
+        self._leaving = True
         if self._outbox is not None:
             self._outbox.put_nowait(None)
+        else:
+            self._keeping.cancel()
 
     async def _keep_connected(self) -> None:
-        turn = 0
-        while not self._closing.is_set():
+        """Connect again and again until the end, or until there is no point in it: raises why."""
+        turn, orphan_seconds = 0, self._target.orphan_seconds
+        while True:
             endpoint = self._target.endpoints[turn % len(self._target.endpoints)]
+            unwanted = False
             try:
                 await self._connect(endpoint)
             except InvalidStatus as error:
                 if error.response.status_code in (401, 403):
                     body = bytes(error.response.body or b"").decode(errors="replace").strip()
-                    self.inbox.put(RefusedError(f"{endpoint} refused {self._target.worker}: {body}"))
-                    return
+                    raise RefusedError(f"{endpoint} refused {self._target.worker}: {body}") from error
                 log.info("%s answered %s", endpoint, error.response.status_code)
-            except (OSError, TimeoutError, WebSocketException, ProtocolError) as error:
+            except ConnectionClosed as error:
+                unwanted = self._why_closed(endpoint, error)
+            except ProtocolError as error:
+                log.warning("%s sent what is no message: %s", endpoint, error)
+                unwanted = True
+            except (OSError, TimeoutError, WebSocketException) as error:
                 log.info("%s: %s", endpoint, error)
+            if self._leaving or self.inbox.over:
+                return
             turn += 1
             silent = time.monotonic() - self._contact
-            if silent >= self._target.orphan_seconds:
-                self.inbox.put(
-                    RetryError(f"no contact with {', '.join(self._target.endpoints)} for {silent:.0f} s")
-                )
-                return
-            delay = min(self._backoff.next(silent), self._target.orphan_seconds - silent)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), delay)
+            if silent >= orphan_seconds:
+                endpoints = ", ".join(self._target.endpoints)
+                raise RetryError(f"no contact with {endpoints} for {silent:.0f} s")
+            delay = self._backoff.next(silent, unwanted=unwanted)
+            await asyncio.sleep(min(delay, orphan_seconds - silent))
+
+    def _why_closed(self, endpoint: str, error: ConnectionClosed) -> bool:
+        """Return whether the aggregator ended a connection on purpose. Raises when it always would."""
+        code = None if error.rcvd is None else error.rcvd.code
+        if code == CLOSE_TOO_LARGE:
+            raise ConfigurationError(
+                f"what {self._target.worker} sent is larger than the aggregator takes, which is four times "
+                "the model and some room",
+                field="spec.algorithm.name",
+                remedy="let the algorithm report less beside the weights",
+            ) from error
+        if code in (CLOSE_REPLACED, CLOSE_BAD_MESSAGE):
+            log.warning("%s ended the connection of %s: %s", endpoint, self._target.worker, error)
+            return True
+        log.info("%s: %s", endpoint, error)
+        if self._welcomed:
+            self._backoff.reset()
+        return False
 
     async def _connect(self, endpoint: str) -> None:
-        """Hold one connection until it ends."""
+        """Hold one connection until told to leave; its end, whatever it is, raises."""
         async with connect(
             endpoint,
             additional_headers={
@@ -205,44 +191,48 @@ class _Link:
             max_size=None,
             proxy=None if _is_loopback(endpoint) else True,
         ) as peer:
-            _end_half_open(peer)
-            self.connection += 1
-            self._outbox = asyncio.Queue()
-            self._outbox.put_nowait(self._session.hello())
-            if self._closing.is_set():
-                return
-            sender = asyncio.create_task(self._send(peer, self._outbox))
+            end_half_open(peer)
+            outbox: asyncio.Queue[Message | None] = asyncio.Queue()
             period: asyncio.Queue[float] = asyncio.Queue()
-            beater = asyncio.create_task(self._beat(self._outbox, period))
-            receiver = asyncio.create_task(self._receive(peer, period))
+            self._connection, self._outbox, self._welcomed = self.inbox.open(), outbox, False
+            outbox.put_nowait(self._session.hello())
+            parts = [self._send(peer, outbox), self._beat(outbox, period), self._receive(peer, period)]
+            tasks = [asyncio.create_task(part) for part in (*parts, self._probe(peer))]
             try:
-                done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
                 self._outbox = None
-                for task in (sender, beater, receiver):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(sender, beater, receiver, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await close_within(peer, CLOSE_SECONDS)
 
     async def _receive(self, peer: ClientConnection, period: asyncio.Queue[float]) -> None:
         decoder = Decoder[Down](DOWN)
         while True:
-            data = await peer.recv(decode=False)
-            self._contact = time.monotonic()
-            message = decoder.decode(data)
+            parts: list[bytes] = []
+            async for part in peer.recv_streaming(decode=False):
+                parts.append(part)
+                self._contact = time.monotonic()
+            message = decoder.decode(parts[0] if len(parts) == 1 else b"".join(parts))
             if isinstance(message, Welcome):
-                self._backoff.reset()
+                self._welcomed = True
                 period.put_nowait(message.heartbeat_seconds)
-            elif isinstance(message, Finish):
-                self.over = True
-            self.inbox.put(Arrived(self.connection, message))
+            self.inbox.put(message)
 
-    @staticmethod
-    async def _send(peer: ClientConnection, outbox: asyncio.Queue[Message | None]) -> None:
+    async def _send(self, peer: ClientConnection, outbox: asyncio.Queue[Message | None]) -> None:
         encoder = Encoder()
         while (message := await outbox.get()) is not None:
-            await peer.send(encoder.encode(message).chunks())
+            await peer.send(self._flowing(encoder.encode(message)))
+
+    def _flowing(self, encoded: Encoded) -> Iterator[Buffer]:
+        """Yield the pieces of a message; that one has made way for the next is a sign of life."""
+        for number, chunk in enumerate(encoded.chunks()):
+            if number:
+                self._contact = time.monotonic()
+            yield chunk
 
     async def _beat(self, outbox: asyncio.Queue[Message | None], period: asyncio.Queue[float]) -> None:
         """Beat as often as the welcome says, from then on."""
@@ -251,6 +241,23 @@ class _Link:
             await asyncio.sleep(seconds)
             beat = self.beat
             outbox.put_nowait(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
+
+    async def _probe(self, peer: ClientConnection) -> None:
+        """Raise TimeoutError when nothing comes back any more, though the kernel sees nothing wrong.
+
+        So it is with a proxy that has lost the other side, or an aggregator that stands still. Turns are
+        counted, not seconds: a step that holds the interpreter's lock for minutes is one turn.
+        """
+        unanswered = 0
+        while unanswered < PROBES:
+            asked = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await (await peer.ping())
+                self._contact = time.monotonic()
+            unanswered = 0 if self._contact >= asked else unanswered + 1
+            await asyncio.sleep(max(0.0, asked + PROBE_SECONDS - time.monotonic()))
+        raise TimeoutError(f"nothing came back for {PROBES * PROBE_SECONDS:g} s")
 
 
 def run_worker(
@@ -281,7 +288,7 @@ def run_worker(
         return _work(link, session, stop)
     except Exception as error:
         text, code = failure_of(error)
-        link.send(link.connection, Log(text, code))
+        link.send(None, Log(text, code))
         raise
     finally:
         link.close()
@@ -293,22 +300,24 @@ class _Abandoned(Exception):
 
 def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
     """Answer messages until the end."""
+    inbox = link.inbox
 
     def progress(share: float, loss: float) -> None:
         if stop.is_set():
             raise RetryError("told to stop")
-        if link.over:
+        if inbox.over:
             raise _Abandoned
+        if inbox.error is not None:
+            raise inbox.error
         link.beat = Heartbeat("training", share, loss)
 
-    waiting: list[Arrived] = []
     while session.finish is None:
         if stop.is_set():
             raise RetryError("told to stop")
-        waiting = current(waiting + link.arrived(block=not waiting), link.connection)
-        if not waiting:
+        arrived = inbox.take(POLL_SECONDS)
+        if arrived is None:
             continue
-        connection, message = waiting.pop(0)
+        connection, message = arrived
         if isinstance(message, Reject):
             log.warning("%s: %s: %s", session.worker, message.reason, message.message)
         with contextlib.suppress(_Abandoned):
@@ -316,23 +325,6 @@ def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
                 link.send(connection, answer)
         link.beat = Heartbeat("idle")
     return session.finish.reason
-
-
-def current(waiting: list[Arrived], connection: int) -> list[Arrived]:
-    """Return the messages that still matter, in order.
-
-    What an earlier connection brought and nobody has started on, the current one brings again. A slow worker
-    skips orders that newer ones have overtaken, or it would be late for ever; a task's end is never skipped.
-    """
-    kept: list[Arrived] = []
-    for arrived in waiting:
-        message = arrived.message
-        if arrived.connection != connection and not isinstance(message, Finish):
-            continue
-        if isinstance(message, Train | Evaluate | Consolidate | Finish):
-            kept = [item for item in kept if not isinstance(item.message, Train | Evaluate)]
-        kept.append(arrived)
-    return kept
 
 
 def _url(endpoint: str) -> str:
@@ -351,28 +343,3 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _end_half_open(peer: ClientConnection) -> None:
-    """Let the kernel end a connection whose other side is gone without a word; heartbeats are the probe."""
-    raw = peer.transport.get_extra_info("socket")
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if raw is not None and option is not None:
-        raw.setsockopt(socket.IPPROTO_TCP, option, DEAD_SECONDS * 1000)
-
-
-def resident_bytes() -> int:
-    """Return the memory of this process that is in use; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def gpu_bytes() -> int:
-    """Return the memory that torch has allocated on the GPU; looks at torch only where it is loaded."""
-    torch = sys.modules.get("torch")
-    cuda: Callable[[], int] | None = getattr(getattr(torch, "cuda", None), "memory_allocated", None)
-    initialised = getattr(getattr(torch, "cuda", None), "is_initialized", None)
-    return cuda() if cuda is not None and initialised is not None and initialised() else 0

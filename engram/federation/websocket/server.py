@@ -1,9 +1,9 @@
 """The aggregator's end of the WebSocket transport.
 
-The event loop only moves bytes. Everything that touches the aggregator (decoding, validation, aggregation,
-evaluation, checkpoints, encoding) runs in one thread, in the order of arrival, so that the aggregator needs
-no lock and the loop stays alive however long an evaluation takes. A connection reads its next message only
-when the one before is dealt with; that is where a limit on what is under way attaches.
+The event loop encodes and moves bytes. Everything that touches the aggregator (decoding, validation,
+aggregation, evaluation, checkpoints) runs in one thread, in the order of arrival, so that the aggregator
+needs no lock and the loop stays alive however long an evaluation takes. A connection reads its next message
+only when the one before is dealt with; that is where a limit on what is under way attaches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engram.errors import ConfigurationError, EngramError, FederationError, Prot
 from engram.federation.aggregator import Aggregator, Outgoing
 from engram.federation.clock import Clock
 from engram.federation.codec import UP, Decoder, Digests, Encoder
-from engram.federation.messages import Down, Finish, Hello, Log, Reject, Up
+from engram.federation.messages import Down, Finish, Hello, Log, Train, Up
 from engram.federation.outcome import Outcome
 from engram.federation.websocket.outbox import Outbox
 from engram.federation.websocket.wire import (
@@ -38,9 +38,12 @@ from engram.federation.websocket.wire import (
     CLOSE_NO_HELLO,
     CLOSE_REFUSED,
     CLOSE_REPLACED,
+    CLOSE_TOO_LARGE,
     PATH,
     SUBPROTOCOL,
     WORKER_HEADER,
+    close_within,
+    end_half_open,
     token_of,
 )
 
@@ -86,7 +89,7 @@ class _Hub:
         self._digests = Digests()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aggregator")
-        self._open = 0
+        self._sockets: set[ServerConnection] = set()
         self._peers: dict[str, _Peer] = {}
         """Who gets a worker's messages; touched in the aggregator's thread only."""
         self._known: set[str] = set()
@@ -104,7 +107,7 @@ class _Hub:
         if not self._authenticate(worker, token_of(request.headers.get("Authorization", ""))):
             log.warning("a connection as %r was refused: wrong token", worker[:80])
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "unknown worker or wrong token\n")
-        if self._open >= len(self.aggregator.settings.workers) + SPARE_CONNECTIONS:
+        if len(self._sockets) >= len(self.aggregator.settings.workers) + SPARE_CONNECTIONS:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
         return None
 
@@ -113,26 +116,29 @@ class _Hub:
         request = socket.request
         worker = "" if request is None else request.headers.get(WORKER_HEADER, "")
         peer = _Peer(worker, socket, Encoder(self._digests))
-        self._open += 1
+        end_half_open(socket)
+        self._sockets.add(socket)
         sender = asyncio.create_task(self._send(peer))
         try:
             await self._converse(peer)
         except ProtocolError as error:
             log.warning("%s sent what is no message: %s", worker, error)
-            await self._in_thread(partial(self._bad_step, peer, str(error)))
+            await self._in_thread(partial(self._bad_step, peer, "protocol", str(error)))
             await self._last_words(peer, sender)
-            await socket.close(CLOSE_BAD_MESSAGE, str(error)[:100])
+            await close_within(socket, CLOSE_SECONDS, CLOSE_BAD_MESSAGE, str(error)[:100])
         except RefusedError as error:
             log.warning("%s was refused: %s", worker, error)
             peer.outbox.put(Finish("refused", str(error)))
             await self._last_words(peer, sender)
-            await socket.close(CLOSE_REFUSED, "refused")
-        except ConnectionClosed:
-            pass
+            await close_within(socket, CLOSE_SECONDS, CLOSE_REFUSED, "refused")
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CLOSE_TOO_LARGE and not error.rcvd_then_sent:
+                log.warning("%s sent a message that is too large", worker)
+                await self._in_thread(partial(self._bad_step, peer, "too-large", error.sent.reason))
         finally:
             sender.cancel()
             await self._step(lambda: self._gone_step(peer))
-            self._open -= 1
+            self._sockets.discard(socket)
             self._changed.set()
 
     async def _converse(self, peer: _Peer) -> None:
@@ -140,7 +146,7 @@ class _Hub:
             async with asyncio.timeout(self.aggregator.settings.hello_seconds):
                 first = await self._read(peer)
         except TimeoutError:
-            await peer.socket.close(CLOSE_NO_HELLO, "no hello in time")
+            await close_within(peer.socket, CLOSE_SECONDS, CLOSE_NO_HELLO, "no hello in time")
             return
         await self._step(lambda: self._hello_step(peer, first))
         while True:
@@ -165,11 +171,14 @@ class _Hub:
                 # Queued now, so counted before anything that the worker answers.
                 counted = self._in_thread(partial(self._count_step, peer, message, encoded.size))
                 await asyncio.gather(counted, peer.socket.send(encoded.chunks()))
+                if isinstance(message, Train):
+                    await self._in_thread(partial(self.aggregator.sent, message, self._clock()))
         except ConnectionClosed:
             return
-        except ProtocolError as error:
-            # Ours to answer for: the worker would wait for ever.
+        except Exception as error:  # ours to answer for, whatever it is: the worker would wait for ever
             self.crash = FederationError(f"a message for {peer.worker} cannot be sent: {error}")
+            self.crash.__cause__ = error
+            await self._fail(str(self.crash), 1)
             self.over.set()
 
     @staticmethod
@@ -221,7 +230,8 @@ class _Hub:
         self._peers[peer.worker] = peer
         self._known.add(peer.worker)
         if before is not None:
-            asyncio.run_coroutine_threadsafe(before.socket.close(CLOSE_REPLACED, "replaced"), self._loop)
+            closing = close_within(before.socket, CLOSE_SECONDS, CLOSE_REPLACED, "replaced")
+            asyncio.run_coroutine_threadsafe(closing, self._loop)
         return outgoing
 
     def _message_step(self, peer: _Peer, data: bytes) -> list[Outgoing]:
@@ -234,11 +244,10 @@ class _Hub:
         self.aggregator.transferred(peer.worker, "up", len(data), message)
         return self.aggregator.receive(peer.worker, message, self._clock())
 
-    def _bad_step(self, peer: _Peer, text: str) -> None:
+    def _bad_step(self, peer: _Peer, reason: str, text: str) -> None:
         """Tell a peer that its bytes are no message; only its own connection ends."""
-        status = self.aggregator.status()
-        reject = Reject("protocol", text, status.task, status.round)
-        self._loop.call_soon_threadsafe(peer.outbox.put, reject)
+        for _, reject in self.aggregator.malformed(peer.worker, reason, text):
+            self._loop.call_soon_threadsafe(peer.outbox.put, reject)
 
     def _gone_step(self, peer: _Peer) -> list[Outgoing]:
         if self._peers.get(peer.worker) is not peer:
@@ -265,9 +274,14 @@ class _Hub:
         """Wait until every worker that was here has heard of the end and left, but not for ever."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.aggregator.settings.linger_seconds):
-                while self._open or self._known - self._told:
+                while self._sockets or self._known - self._told:
                     self._changed.clear()
                     await self._changed.wait()
+
+    def abort(self) -> None:
+        """End the connections of those who do not even read."""
+        for socket in self._sockets:
+            socket.transport.abort()
 
     def close(self) -> None:
         """Let the aggregator's thread end."""
@@ -300,7 +314,12 @@ async def serve(
             await hub.drain()
         finally:
             server.close()
-            await server.wait_closed()
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await server.wait_closed()
+            except TimeoutError:
+                hub.abort()
+                await server.wait_closed()
     finally:
         hub.close()
     if hub.crash is not None:

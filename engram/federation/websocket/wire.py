@@ -1,6 +1,11 @@
-"""What both ends of a WebSocket connection agree on."""
+"""What both ends of a WebSocket connection agree on, and how either of them ends one."""
 
 from __future__ import annotations
+
+import asyncio
+import socket
+
+from websockets.asyncio.connection import Connection
 
 PATH = "/v1/federation"
 SUBPROTOCOL = "engram.v1"
@@ -8,10 +13,14 @@ WORKER_HEADER = "Engram-Worker"
 """Names the worker at the handshake, so that its token is checked before a connection exists."""
 
 CLOSE_BAD_MESSAGE = 1002
+CLOSE_TOO_LARGE = 1009
 CLOSE_NO_HELLO = 4000
 CLOSE_REPLACED = 4001
 """A newer connection of the same worker has taken over."""
 CLOSE_REFUSED = 4003
+
+DEAD_SECONDS = 60
+"""Bytes that stay unacknowledged for so long end a half-open connection."""
 
 
 def bearer(token: str) -> str:
@@ -23,3 +32,23 @@ def token_of(authorization: str) -> str:
     """Return the token of an Authorization header; empty when it has none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def end_half_open(connection: Connection) -> None:
+    """Let the kernel end a connection whose other side is gone, once there are bytes for it."""
+    raw = connection.transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if raw is not None and option is not None:
+        raw.setsockopt(socket.IPPROTO_TCP, option, DEAD_SECONDS * 1000)
+
+
+async def close_within(connection: Connection, seconds: float, code: int = 1000, reason: str = "") -> None:
+    """Close a connection politely if the other side still reads; after `seconds` in any case.
+
+    The library's own close waits without a bound while bytes are stuck in front of the closing frame.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.close(code, reason)
+    except TimeoutError:
+        connection.transport.abort()

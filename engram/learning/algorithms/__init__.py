@@ -14,7 +14,7 @@ from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.replay import Replay
 from engram.spec import FederatedIncrementalJob
-from engram.spec.dotted import load_dotted
+from engram.spec.dotted import load_dotted, own_code
 
 BUILT_IN: dict[str, type[Algorithm]] = {
     "finetune": Finetune,
@@ -48,11 +48,11 @@ def algorithm_class(job: FederatedIncrementalJob) -> type[Algorithm]:
 def build_algorithm(job: FederatedIncrementalJob) -> Algorithm:
     """Return a new object of the job's algorithm with its checked parameters.
 
-    Raises ConfigurationError that names the first wrong parameter.
+    Raises ConfigurationError that names the first wrong parameter, or shows where the user's class failed.
     """
     kind = algorithm_class(job)
     try:
-        return kind(kind.Parameters.model_validate(job.spec.algorithm.parameters))
+        parameters = kind.Parameters.model_validate(job.spec.algorithm.parameters)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -61,3 +61,5 @@ def build_algorithm(job: FederatedIncrementalJob) -> Algorithm:
             field=f"spec.algorithm.parameters.{place}",
             remedy=f"known: {', '.join(sorted(kind.Parameters.model_json_schema().get('properties', {})))}",
         ) from error
+    with own_code(job.spec.algorithm.name, "spec.algorithm.name"):
+        return kind(parameters)

@@ -5,9 +5,7 @@ samples before the data leave. After the task, weight alignment scales the new r
 norm of the old ones (Zhao et al. 2020, "Maintaining discrimination and fairness in class incremental
 learning", equations 6 and 7), because plentiful new classes grow longer rows than old ones with few
 exemplars. It only ever shrinks: after few local steps new rows are shorter than old ones, the bias that the
-paper corrects is not there, and stretching them would make one. Measured on held-out training data
-(validationShare 0.2, seeds 10 to 14), final accuracy: digits 95.7 % as here and without alignment, 93.0 %
-with the paper's two-sided scaling; fashion-fcil-20 75.4 %, 75.4 % and 70.6 %.
+paper corrects is not there, and stretching them would make one.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from engram.federation.messages import (
     Consolidate,
     Consolidated,
     Down,
-    Evaluate,
     Finish,
     Heartbeat,
     Hello,
@@ -29,7 +28,9 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
-from engram.federation.websocket.client import Arrived, Backoff, current, resident_bytes, run_worker
+from engram.federation.websocket.backoff import Backoff
+from engram.federation.websocket.client import run_worker
+from engram.federation.websocket.usage import resident_bytes
 
 A = "trainworker-edge-0"
 Script = Callable[["Talk"], None]
@@ -269,20 +270,6 @@ def test_what_the_aggregator_asks_for_but_nobody_holds_is_said_with_a_new_hello(
         assert work(learner, url) == "complete"
 
 
-def test_a_slow_worker_skips_rounds_that_are_over_but_never_a_tasks_end(train: MakeTrain) -> None:
-    evaluate, end = Evaluate(1, 2, {}, ()), Consolidate(1, {}, ())
-    orders: list[Down] = [train(1), Ack(1, 1), train(2), evaluate, train(3), end, train(4)]
-    kept = current([Arrived(1, order) for order in orders], 1)
-    assert [arrived.message for arrived in kept] == [orders[1], end, orders[6]]
-    assert current([Arrived(1, train(4)), Arrived(1, Finish("complete"))], 1)[0].message == Finish("complete")
-
-
-def test_what_an_earlier_connection_brought_is_void_but_for_the_end(train: MakeTrain) -> None:
-    items = [Arrived(1, welcome()), Arrived(1, train()), Arrived(2, welcome(task=2))]
-    assert current(items, 2) == items[2:]
-    assert current([Arrived(1, Finish("failed"))], 2) == [Arrived(1, Finish("failed"))]
-
-
 def test_heartbeats_go_on_while_a_step_takes_long(learner: Any, train: MakeTrain) -> None:
     beaten = threading.Event()
     learner.on_train = lambda order: beaten.wait(10)
@@ -301,6 +288,103 @@ def test_heartbeats_go_on_while_a_step_takes_long(learner: Any, train: MakeTrain
 
     with aggregator(script) as url:
         work(learner, url)
+
+
+def test_heartbeats_go_on_while_a_step_holds_the_processor(learner: Any, train: MakeTrain) -> None:
+    beaten = threading.Event()
+
+    def spin(order: Train) -> None:
+        while not beaten.is_set():
+            pass
+
+    learner.on_train = spin
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        talk.say(welcome(heartbeat_seconds=0.01))
+        talk.say(train())
+        for _ in range(3):
+            assert isinstance(talk.hear(), Heartbeat)
+        beaten.set()
+        assert isinstance(talk.hear_but_beats(), Update)
+        talk.say(Finish("complete"))
+
+    with aggregator(script) as url:
+        work(learner, url)
+
+
+def test_an_answer_that_is_too_large_ends_the_worker_instead_of_being_sent_for_ever(
+    learner: Any, train: MakeTrain
+) -> None:
+    def script(talk: Talk) -> None:
+        talk.hear()
+        talk.say(welcome())
+        talk.say(train())
+        talk.hear()
+        talk.connection.close(1009, "message too big")
+
+    with aggregator(script) as url, pytest.raises(ConfigurationError, match="larger than the aggregator"):
+        work(learner, url)
+
+
+def test_a_worker_whose_place_is_taken_comes_back_after_a_while(learner: Any) -> None:
+    def replaced(talk: Talk) -> None:
+        talk.hear()
+        talk.say(welcome())
+        talk.connection.close(4001, "replaced")
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        talk.say(Finish("complete"))
+
+    with aggregator(replaced, replaced, script) as url:
+        assert work(learner, url) == "complete"
+
+
+def test_training_ends_when_the_network_has_given_up(learner: Any, train: MakeTrain) -> None:
+    seen: list[Exception] = []
+
+    def endless(order: Train, progress: Callable[[float, float], None]) -> Update:
+        while True:
+            try:
+                progress(0.5, 1.0)
+            except RefusedError as error:
+                seen.append(error)
+                raise
+
+    learner.train = endless
+
+    def script(connection: ServerConnection) -> None:
+        talk = Talk(connection)
+        talk.hear()
+        talk.say(welcome())
+        talk.say(train())
+
+    asked: list[Any] = []
+
+    def once(connection: ServerConnection, request: Any) -> Any:
+        asked.append(request)
+        return None if len(asked) == 1 else connection.respond(401, "wrong token\n")
+
+    with listen(
+        script, "127.0.0.1", 0, process_request=once, subprotocols=[Subprotocol("engram.v1")]
+    ) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(RefusedError, match="wrong token"):
+                work(learner, f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_told_to_stop_while_nobody_answers_a_worker_leaves_at_once(learner: Any) -> None:
+    stop = threading.Event()
+    stop.set()
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(RetryError, match="told to stop"):
+        work(learner, f"127.0.0.1:{deaf.getsockname()[1]}", stop=stop)
+    assert not [thread for thread in threading.enumerate() if thread.name == "engram-network"]
 
 
 def test_the_end_of_the_run_interrupts_a_training_that_nobody_waits_for(
@@ -453,6 +537,9 @@ def test_backoff_doubles_to_its_limit_with_jitter_and_slows_after_ten_minutes() 
     assert backoff.next(silent=601.0) > 15
     backoff.reset()
     assert backoff.next(silent=0.0) <= 0.1
+    unwanted = [backoff.next(silent=0.0, unwanted=True) for _ in range(12)]
+    assert unwanted[0] <= 0.2
+    assert 15 <= unwanted[-1] <= 30
     assert Backoff("other").next(silent=0.0) != Backoff("seed").next(silent=0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from engram.errors import ConfigurationError
+from engram.errors import ConfigurationError, FederationError
 from engram.federation.codec import DOWN, UP, Decoder, Encoder
 from engram.federation.messages import (
     Ack,
@@ -33,6 +34,7 @@ from engram.federation.messages import (
 )
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator, worker_token
+from engram.federation.websocket import server as server_module
 from engram.federation.websocket.server import serve
 
 KEY = b"a key of the tests"
@@ -71,6 +73,7 @@ class Server:
         self.aggregator = aggregator
         self.stop = asyncio.Event()
         self.port = 0
+        self.serving: asyncio.Task[Outcome]
         self._ready = asyncio.Event()
 
     def listening(self, port: int) -> None:
@@ -90,6 +93,7 @@ class Server:
             additional_headers={"Authorization": f"Bearer {token}", "Engram-Worker": worker},
             subprotocols=[Subprotocol("engram.v1")],
             compression=None,
+            max_size=None,
             proxy=None,
         ) as socket:
             peer = Peer(socket)
@@ -139,6 +143,7 @@ def with_server(make_federation: MakeFederation) -> Callable[..., tuple[Outcome,
                     listening=server.listening,
                 )
             )
+            server.serving = serving
             await server.ready()
             try:
                 async with asyncio.timeout(20):
@@ -255,7 +260,8 @@ def test_a_message_larger_than_the_model_allows_is_cut_off(with_server: WithServ
             await peer.socket.send(bytes(4000))
             assert await peer.closed() == 1009
 
-    with_server(check, message_slack_bytes=2000)
+    outcome, _ = with_server(check, message_slack_bytes=2000)
+    assert outcome.history.faults.rejected == {"too-large": 1}
 
 
 def test_the_newest_connection_of_a_worker_wins(with_server: WithServer) -> None:
@@ -316,6 +322,84 @@ def test_a_large_update_in_many_fragments(with_server: WithServer) -> None:
             assert await peer.hear() == Ack(1, 1)
 
     with_server(check)
+
+
+def test_a_peer_that_does_not_read_holds_up_neither_its_successor_nor_the_end(
+    with_server: WithServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "CLOSE_SECONDS", 0.2)
+
+    async def check(server: Server) -> None:
+        # Larger than what the kernel takes in on the way.
+        server.aggregator._engine.weights = {"w": np.zeros(2**23, np.float32)}
+        async with server.peer(B) as other, server.peer(A) as deaf:
+            await other.hear()
+            deaf.socket.transport.pause_reading()
+            while not isinstance(await other.hear(), Train):
+                pass
+            async with server.peer(A) as successor:
+                assert isinstance(await successor.hear(), Welcome)
+                successor.socket.transport.pause_reading()
+                server.stop.set()
+                await asyncio.wait({server.serving}, timeout=10)
+                assert server.serving.done()
+                for peer in (deaf, successor):
+                    peer.socket.transport.abort()
+
+    outcome, _ = with_server(check)
+    assert outcome.reason == "suspended"
+
+
+def test_an_order_that_cannot_be_sent_ends_the_run_instead_of_being_waited_for(
+    with_server: WithServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Encoder.encode
+
+    def fail(encoder: Encoder, message: Any) -> Any:
+        if isinstance(message, Train):
+            raise OverflowError("a number that msgpack cannot hold")
+        return encode(encoder, message)
+
+    monkeypatch.setattr(Encoder, "encode", fail)
+
+    async def check(server: Server) -> None:
+        async with server.peer(A), server.peer(B):
+            await asyncio.wait({server.serving}, timeout=10)
+            assert server.serving.done()
+
+    with pytest.raises(FederationError, match=r"a message for .* cannot be sent: a number"):
+        with_server(check)
+
+
+def test_a_peer_that_is_silent_shows_as_disconnected_once(with_server: WithServer) -> None:
+    happened: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def check(server: Server) -> None:
+        async with server.peer(A) as peer:
+            await peer.hear()
+            aggregator = server.aggregator
+            changed, tick = aggregator._observer.worker_changed, aggregator.tick
+
+            def on_change(worker: str, state: str) -> None:
+                changed(worker, state)
+                happened.put(state)
+
+            def on_tick(now: float) -> Any:
+                happened.put("tick")
+                return tick(now)
+
+            aggregator._observer.worker_changed, aggregator.tick = on_change, on_tick
+
+            async def until(state: str) -> None:
+                while await asyncio.to_thread(happened.get, True, 10) != state:
+                    pass
+
+            await until("disconnected")
+            assert [await asyncio.to_thread(happened.get, True, 10) for _ in range(10)] == ["tick"] * 10
+            await peer.say(Heartbeat("idle"))
+            await until("connected")
+
+    with_server(check, heartbeat_seconds=0.05)
 
 
 def test_the_loop_answers_while_the_aggregator_evaluates(with_server: WithServer) -> None:
