@@ -67,6 +67,7 @@ class WebSocket:
         self.errors: dict[str, Exception] = {}
         self.reasons: dict[str, str] = {}
         self._port = 0
+        self._listening = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def run(
@@ -102,6 +103,7 @@ class WebSocket:
 
         def listening(port: int) -> None:
             self._port = port
+            self._listening.set()
 
         return await serve(
             aggregator,
@@ -117,8 +119,7 @@ class WebSocket:
         def work() -> None:
             for attempt in range(5):
                 try:
-                    while not self._port:
-                        time.sleep(0.001)
+                    assert self._listening.wait(30)
                     self.reasons[name] = run_worker(
                         learners[name],
                         worker=name,

@@ -4,6 +4,7 @@ kept.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,9 @@ class ServerOptimiser(FedAvg):
         before = current.astype(np.float64)
         return before + self.move(name, mean - before)
 
+    @abstractmethod
     def move(self, name: str, delta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the step of one tensor for the pseudo-gradient `delta`."""
-        raise NotImplementedError
 
     def state(self) -> Tensors:
         """See `Aggregation.state`."""
