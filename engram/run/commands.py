@@ -75,10 +75,11 @@ def report_command(runs: Sequence[Path], rank: str, out: Path | None) -> int:
 
     parse_rank(rank)
     paths = [path for given in runs for path in _runs_of(given)]
-    if len(paths) == 1 and len(runs) == 1 and not RunDirectory(runs[0]).grid.exists():
+    one_grid = len(runs) == 1 and RunDirectory(runs[0]).grid.exists()
+    if len(paths) == 1 and len(runs) == 1 and not one_grid:
         print(f"report: {write_report(out or paths[0], load_record(paths[0]))}")
         return 0
-    target = out or free_name(RUNS / "leaderboard")
+    target = out or (runs[0] if one_grid else free_name(RUNS / "leaderboard"))
     leaderboard = compare(paths, target, rank)
     print(render_leaderboard_text(leaderboard).rstrip())
     print(f"report: {target / 'report.html'}")

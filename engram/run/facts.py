@@ -15,7 +15,6 @@ from engram.federation.history import History, RoundRow, TaskRow
 from engram.report.record import Cost, DatasetFacts, Environment, SplitFacts, WorkerFacts
 from engram.run.composition import Composition
 from engram.spec import algorithm_parameters
-from engram.spec.parameters import IcarlParameters, ReplayParameters
 
 BUDGET_LIMIT = 0.5
 """Above this share of all labels an exemplar budget no longer tests forgetting (learning.md, Scenario)."""
@@ -61,15 +60,17 @@ def worker_facts(composition: Composition) -> list[WorkerFacts]:
 def exemplar_warning(composition: Composition) -> tuple[str, ...]:
     """Return the warning that exemplars would hold most labels, if they would (the report says it too)."""
     parameters = algorithm_parameters(composition.job)
-    if not isinstance(parameters, ReplayParameters | IcarlParameters):
+    # An algorithm of the user's own has plain parameters; the budget goes by the same name.
+    budget = (parameters if isinstance(parameters, dict) else parameters.dump()).get("exemplarsPerWorker")
+    if not isinstance(budget, int):
         return ()
     held = [sum(len(task.labelled) for task in share.tasks) for share, _ in composition.shares]
     total = sum(held)
-    kept = sum(min(parameters.exemplars_per_worker, own) for own in held)
+    kept = sum(min(budget, own) for own in held)
     if not total or kept / total <= BUDGET_LIMIT:
         return ()
     return (
-        f"{parameters.exemplars_per_worker} exemplars a worker hold {100 * kept / total:.0f}% of all {total} "
+        f"{budget} exemplars a worker hold {100 * kept / total:.0f}% of all {total} "
         f"labels: above {100 * BUDGET_LIMIT:.0f}% a run does not test forgetting",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,19 @@ def test_report_writes_a_report_again_and_compares_runs(
     assert "replay" in result.stdout
     assert (tmp_path / "board/leaderboard.csv").exists()
     assert engram("report", "run", "other", "--rank", "nothing").exit_code == 42
+
+
+def test_report_of_a_grid_ranks_its_cells_in_its_own_directory(
+    engram: Engram, run: Path, tmp_path: Path
+) -> None:
+    grid = tmp_path / "grid"
+    for cell in ("seed=0", "seed=1"):
+        shutil.copytree(run, grid / cell)
+    (grid / "grid.json").write_text("{}")
+    result = engram("report", "grid", "--rank", "forget_rate:ascend")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "report: grid/report.html"
+    assert (grid / "leaderboard.csv").exists()
 
 
 def test_an_empty_worker_is_a_warning_and_the_run_goes_on(

@@ -89,6 +89,12 @@ def test_exemplar_budgets_above_half_of_the_labels_are_a_warning(
     (warning,) = exemplar_warning(compose(parse_job(document), Place(tmp_path)))
     assert "15 exemplars a worker hold" in warning
     assert "of all 40 labels" in warning
+    # An algorithm of the user's own names its budget the same way.
+    (tmp_path / "hoarder.py").write_text(
+        "from engram.learning.algorithms.replay import Replay\n\nclass Hoarder(Replay):\n    pass\n"
+    )
+    document["spec"]["algorithm"]["name"] = "hoarder:Hoarder"
+    assert exemplar_warning(compose(parse_job(document), Place(tmp_path))) == (warning,)
 
 
 def history() -> History:
