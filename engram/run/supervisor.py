@@ -86,6 +86,8 @@ class Supervisor:
             try:
                 for child in fleet.all():
                     child.start()
+                address = f"http://{LOOPBACK}:{status_port.port}"
+                self._display.note(f"while it runs: {address}/v1/status and {address}/metrics")
                 ending = self._watch(fleet)
             finally:
                 for child in fleet.all():
