@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from engram import __version__
+from engram.errors import ConfigurationError
+from engram.run.pod import Pod, Role, this_pod
 from engram.spec.names import Environment
 
 app = typer.Typer(
@@ -37,8 +39,21 @@ class TransportName(StrEnum):
 
 
 def main() -> None:
-    """Entry point of the `engram` command."""
+    """Carry out the command line."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in get_args(Role):
+        sys.exit(_of_pod(cast("Role", command)))
     app()
+
+
+def _of_pod(role: Role) -> int:
+    """Carry out a command of the pods: a wrong option or environment is a configuration error there."""
+    this_pod(role).listen()
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except Exception as error:  # typer's own: commands end with an exit code whatever happens
+        say = getattr(error, "format_message", error.__str__)
+        return _ended(ConfigurationError(say(), remedy=f"see engram {role} --help"), this_pod(role))
 
 
 @app.callback()
@@ -196,7 +211,17 @@ def aggregator(
         Path | None,
         typer.Option(envvar=Environment.ENGRAM_DATA_DIR.value, help="Where the data are mounted."),
     ] = None,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds to wait at the end for a last scrape.")] = 0.0,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar=Environment.ENGRAM_TLS_CERT_FILE.value, help="Certificate (PEM); none: no TLS."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(envvar=Environment.ENGRAM_TLS_KEY_FILE.value, help="Its private key (PEM)."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds at the end for a last scrape and for fetching the record.")
+    ] = 0.0,
     lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
 ) -> None:
     """Aggregate: what the aggregation pod runs. Options may come from its environment."""
@@ -214,11 +239,14 @@ def aggregator(
             status_port=status_port,
             uid=uid,
             data=data,
+            tls_certificate=tls_cert,
+            tls_key=tls_key,
             grace_seconds=grace,
         )
-        return run_aggregator(options)
+        return run_aggregator(options, pod)
 
-    _carry_out(body, typed=False, lifeline=lifeline)
+    pod = this_pod("aggregator")
+    _carry_out(body, pod=pod, lifeline=lifeline)
 
 
 @app.command()
@@ -236,6 +264,27 @@ def worker(
     endpoint: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="The aggregator; repeat for alternatives.")
     ] = None,
+    endpoints_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=Environment.ENGRAM_ENDPOINTS_FILE.value,
+            help="One HOST:PORT a line; read again at each reconnect.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=Environment.ENGRAM_CA_FILE.value,
+            help="CA of the aggregator's certificate (PEM); none: no TLS.",
+        ),
+    ] = None,
+    tls_name: Annotated[
+        str,
+        typer.Option(
+            envvar=Environment.ENGRAM_TLS_NAME.value,
+            help="Name in that certificate, whatever is dialled; empty: the host that is dialled.",
+        ),
+    ] = "",
     attempt: Annotated[int, typer.Option(min=1, help="How often this worker was started.")] = 1,
     data: Annotated[
         Path | None,
@@ -246,25 +295,31 @@ def worker(
     """Train for an aggregator: what a worker pod runs. Options may come from its environment."""
 
     def body() -> int:
-        from engram.run.commands import worker_endpoints
+        from engram.run.endpoints import Endpoints
         from engram.run.worker import WorkerOptions, run_worker_process
 
         options = WorkerOptions(
             job=job,
             name="" if index is not None else name,
             index=index,
-            endpoints=worker_endpoints(endpoint or []),
+            endpoints=Endpoints(tuple(endpoint or ()), endpoints_file),
             token_file=token_file,
+            ca=ca,
+            tls_name=tls_name,
             attempt=attempt,
             data=data,
         )
-        return run_worker_process(options)
+        return run_worker_process(options, pod)
 
-    _carry_out(body, typed=False, lifeline=lifeline)
+    pod = this_pod("worker")
+    _carry_out(body, pod=pod, lifeline=lifeline)
 
 
-def _carry_out(body: Callable[[], int], *, typed: bool = True, lifeline: bool = False) -> None:
-    """Run a command's body and exit with its code; errors become one line (`engram.run.edge`)."""
+def _carry_out(body: Callable[[], int], *, pod: Pod | None = None, lifeline: bool = False) -> None:
+    """Run a command's body and exit with its code; errors become one line (`engram.run.edge`).
+
+    `pod`: the command is one of the pods', which leaves its last word there.
+    """
     from engram.run import edge
 
     if lifeline:
@@ -272,8 +327,20 @@ def _carry_out(body: Callable[[], int], *, typed: bool = True, lifeline: bool = 
     try:
         code = int(body())
     except (Exception, KeyboardInterrupt) as error:  # the process's edge: nothing above could say it better
-        code = edge.report(error, typed=typed)
+        raise typer.Exit(_ended(error, pod)) from None
+    if pod is not None:
+        pod.leave(code, "")
     raise typer.Exit(code)
+
+
+def _ended(error: BaseException, pod: Pod | None) -> int:
+    """Say what went wrong, on stderr and to the pod, and return the exit code."""
+    from engram.run import edge
+
+    code = edge.report(error, typed=pod is None)
+    if pod is not None:
+        pod.leave(code, edge.sentence_of(error))
+    return code
 
 
 def _version(wanted: bool) -> None:

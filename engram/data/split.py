@@ -88,11 +88,16 @@ def local_share(job: FederatedIncrementalJob, worker: WorkerIdentity, dataset: D
 
 def share_warnings(share: WorkerShare) -> list[str]:
     """Return a sentence that names the worker and the tasks of which it holds nothing, if there are any."""
-    empty = [n for n, task in enumerate(share.tasks, 1) if len(task.labelled) + len(task.unlabelled) == 0]
+    return empty_warnings(share.worker, [len(task.labelled) + len(task.unlabelled) for task in share.tasks])
+
+
+def empty_warnings(worker: str, samples: Sequence[int]) -> list[str]:
+    """As `share_warnings`, from the number of samples that `worker` holds of each task."""
+    empty = [task for task, count in enumerate(samples, 1) if count == 0]
     if not empty:
         return []
     numbers = f"task {empty[0]}" if len(empty) == 1 else f"tasks {', '.join(map(str, empty))}"
-    return [f"{share.worker} holds no samples of {numbers}; it takes part when it has data"]
+    return [f"{worker} holds no samples of {numbers}; it takes part when it has data"]
 
 
 def evaluation_source(split: Split, dataset: DataSet) -> ImageSource:

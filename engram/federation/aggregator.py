@@ -7,12 +7,13 @@ returns. It is used from one thread at a time; a call may take as long as an eva
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from engram.errors import RefusedError
 from engram.federation import actions as act
+from engram.federation.admission import check_hello
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
 from engram.federation.events import (
@@ -22,6 +23,7 @@ from engram.federation.events import (
     Failed,
     Joined,
     Left,
+    Resized,
     Tick,
     UpdateIn,
 )
@@ -50,7 +52,7 @@ from engram.federation.messages import (
 from engram.federation.outcome import Outcome, Reason
 from engram.federation.presence import Presence
 from engram.federation.roles import GlobalLearner
-from engram.federation.settings import PROTOCOL, Settings
+from engram.federation.settings import Settings
 from engram.federation.tensors import size_in_bytes
 from engram.federation.validation import Unfit
 
@@ -92,16 +94,20 @@ class Aggregator:
         store: CheckpointStore | None,
         observer: Observer,
         timer: Callable[[], float] = time.perf_counter,
+        replicas: Callable[[], Mapping[str, int] | None] = lambda: None,
     ) -> None:
         """Prepare the run; nothing is sent before workers connect.
 
-        `timer` measures how long steps take and decides nothing. Raises ConfigurationError (aggregation
-        rule, or a checkpoint of another job) and CheckpointError.
+        `timer` measures how long steps take and decides nothing. `replicas` is asked at every tick: group ->
+        number of workers where that has changed since the start, else None. Raises ConfigurationError
+        (aggregation rule, or a checkpoint of another job) and CheckpointError.
         """
         self.settings = settings
         self.outcome: Outcome | None = None
         """How the run ended; None while it goes on."""
         self._observer = observer
+        self._replicas = replicas
+        self._resized: Mapping[str, int] | None = None
         self._engine = Engine(settings, learner, store, observer, timer)
         self._journal = self._engine.journal
         self._machine = Machine(settings.plan(), self._engine.cursor)
@@ -142,12 +148,13 @@ class Aggregator:
         Raises RefusedError when the worker does not belong here; nothing has changed then.
         """
         try:
-            self._check(worker, hello)
+            check_hello(worker, hello, self.settings, self._engine.split_digest)
         except RefusedError:
             self._observer.rejected(worker, "unauthorised")
             raise
         if self.outcome is not None:
-            return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message))]
+            return self._farewell([worker])
+        self._observer.introduced(worker, hello)
         self._engine.samples[worker] = hello.samples
         self._connected.add(worker)
         if self._presence.joined(worker, now):
@@ -198,6 +205,12 @@ class Aggregator:
         """Let time pass; called about once a second."""
         self._presence.tick(now)
         outgoing = self._feed(Tick(), now)
+        replicas = self._replicas()
+        if replicas is not None and replicas != self._resized:
+            self._resized = replicas
+            sizes = ", ".join(f"{group} {count}" for group, count in replicas.items())
+            self._journal.note(f"the worker groups were resized: {sizes}")
+            outgoing += self._feed(Resized(replicas), now)
         self._note_status()
         return outgoing
 
@@ -228,25 +241,6 @@ class Aggregator:
 
     # What workers say.
 
-    def _check(self, worker: str, hello: Hello) -> None:
-        if hello.worker != worker or not self.settings.may_join(worker):
-            raise RefusedError(f"{hello.worker} is no worker of this job, or speaks for another")
-        if hello.protocol != PROTOCOL:
-            raise RefusedError(
-                f"{worker} speaks version {hello.protocol} of the protocol, the aggregator {PROTOCOL}: "
-                "run the same engram on both"
-            )
-        if hello.job_digest != self.settings.job_digest:
-            raise RefusedError(
-                f"{worker} has another job file (digest {hello.job_digest[:12]}, here "
-                f"{self.settings.job_digest[:12]}): start both from the same file"
-            )
-        if hello.split_digest != self._engine.split_digest:
-            raise RefusedError(
-                f"{worker} splits its data otherwise (digest {hello.split_digest[:12]}, here "
-                f"{self._engine.split_digest[:12]}): give both the same data set"
-            )
-
     def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
         event = UpdateIn(worker, update.task, update.round)
         if self._machine.refusal(event) is None:
@@ -272,9 +266,11 @@ class Aggregator:
     def _failed(self, worker: str, log: Log, now: float) -> list[Outgoing]:
         if log.exit_code == STOPPED_EXIT:
             return self._feed(Left(worker, leaving=True), now)
+        sentence = log.text.partition("\n")[0]
         self._presence.set(worker, "failed")
-        self._journal.note(f"{worker} ended with exit code {log.exit_code}: {log.text}")
-        return self._feed(Failed(worker, log.text, log.exit_code), now)
+        self._observer.worker_failed(worker, log.text, log.exit_code)
+        self._journal.note(f"{worker} ended with exit code {log.exit_code}: {sentence}")
+        return self._feed(Failed(worker, sentence, log.exit_code), now)
 
     def _unfit(self, worker: str, error: Unfit) -> list[Outgoing]:
         task, round = self._machine.position
@@ -377,7 +373,13 @@ class Aggregator:
             for worker in workers:
                 self._presence.set(worker, "finished")
         self._observer.finished(reason, message, self.history)
-        return [Outgoing(worker, Finish(reason, message)) for worker in workers]
+        return self._farewell(workers)
+
+    def _farewell(self, workers: Sequence[str]) -> list[Outgoing]:
+        """Return what tells workers that the run is over; a suspended one is not: they come back."""
+        if self.outcome is None or self.outcome.reason == "suspended":
+            return []
+        return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message)) for worker in workers]
 
 
 def _state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:

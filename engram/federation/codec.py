@@ -23,8 +23,17 @@ from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
 import msgpack
 import numpy as np
 
-from engram.errors import ProtocolError
-from engram.federation.messages import ClassCounts, Down, Message, Shared, Tensors, Up
+from engram.errors import ProtocolError, RefusedError
+from engram.federation.messages import (
+    ClassCounts,
+    Down,
+    Hello,
+    LabelCounts,
+    Message,
+    Shared,
+    Tensors,
+    Up,
+)
 from engram.federation.tensors import (
     ALIGNMENT,
     MAX_NAME,
@@ -34,6 +43,7 @@ from engram.federation.tensors import (
     digest_of,
     rows_of,
 )
+from engram.federation.versions import refusal
 
 MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
@@ -164,6 +174,8 @@ class Encoder:
             return {name: self._group(group, tables, buffers) for name, group in value.items()}
         if hint is ClassCounts:
             return [dict(value.right), dict(value.total), dict(value.right_unseen)]
+        if hint is LabelCounts:
+            return [dict(value.labelled), dict(value.unlabelled)]
         return dict(value) if isinstance(value, Mapping) else value
 
     def _group(self, group: Tensors, tables: list[list[Any]], buffers: list[Buffer]) -> list[Any]:
@@ -188,7 +200,10 @@ class Decoder(Generic[Received]):
         self._carried = _Carried()
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
-        """Return the message; its arrays are read-only views of `data`. Raises ProtocolError."""
+        """Return the message; its arrays are read-only views of `data`.
+
+        Raises ProtocolError, and RefusedError for the hello of another version.
+        """
         view = memoryview(data)
         if len(view) < 8 or view[:4] != MAGIC:
             raise ProtocolError("these bytes are no message of the engram protocol")
@@ -201,6 +216,10 @@ class Decoder(Generic[Received]):
         reader.finish()
         hints = FIELDS[kind]
         if values.keys() != hints.keys():
+            if kind == Hello.__name__:
+                other = refusal(values.get("worker"), values.get("version"), values.get("protocol"))
+                if other is not None:
+                    raise RefusedError(other)
             raise ProtocolError(f"{kind} has other fields than {', '.join(hints)}")
         fields = {name: self._field(f"{kind}.{name}", hints[name], values[name], groups) for name in hints}
         if Shared in hints.values():
@@ -276,6 +295,10 @@ def _plain(where: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, list) or len(value) != 3:
             raise ProtocolError(f"{where} is not [right, total, right_unseen]")
         return ClassCounts(*(_counts(where, part) for part in value))
+    if hint is LabelCounts:
+        if not isinstance(value, list) or len(value) != 2:
+            raise ProtocolError(f"{where} is not [labelled, unlabelled]")
+        return LabelCounts(*(_counts(where, part) for part in value))
     if hint == Mapping[str, float]:
         return {_text(where, key): _number(where, number) for key, number in _mapping(where, value).items()}
     if hint == tuple[int, ...]:

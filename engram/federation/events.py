@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -60,8 +61,15 @@ class EvaluationIn:
 
 
 @dataclass(frozen=True)
+class Resized:
+    """The job's groups have so many workers now; those beyond are gone until they have more again."""
+
+    replicas: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
 
-Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Tick
+Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Resized | Tick

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
 
 WorkerState = Literal["connected", "training", "uploading", "disconnected", "finished", "failed"]
 
@@ -94,6 +94,14 @@ class Observer(Protocol):
 
     def worker_changed(self, worker: str, state: WorkerState) -> None:
         """A worker's state as the aggregator sees it."""
+        ...
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """A worker was accepted, for the first time or again: what it says of itself."""
+        ...
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """A worker has said why it is about to end; the first line of `text` is the sentence."""
         ...
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:

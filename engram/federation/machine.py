@@ -14,7 +14,7 @@ when the deadline has passed and the quorum is in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -45,10 +45,12 @@ from engram.federation.events import (
     Failed,
     Joined,
     Left,
+    Resized,
     Tick,
     UpdateIn,
 )
 from engram.federation.sampling import Quorum, sample
+from engram.spec.names import split_worker_name
 
 Asking: TypeAlias = Literal["round", "consolidate", "evaluate"]
 Kind: TypeAlias = Literal["gather", "finished"] | Asking
@@ -96,7 +98,12 @@ class Machine:
         self.plan = plan
         self.cursor = cursor or Cursor(members=tuple(sorted(plan.workers)))
         """Where a restart would continue: the start of the current stage, evaluation aside."""
+        if plan.elastic:
+            # The groups may have other workers than when the checkpoint was written: gather those of now.
+            self.cursor = replace(self.cursor, members=tuple(sorted(plan.workers)))
         self._members = set(self.cursor.members)
+        self._replicas: Mapping[str, int] = {}
+        """Workers of each group, where their number has changed; an index beyond takes no part."""
         self._connected: set[str] = set()
         self._holds: dict[str, tuple[int, int]] = {}
         self._stage: _Stage | None = None
@@ -177,6 +184,8 @@ class Machine:
                     actions += self._end("failed", named, code)
             case UpdateIn() | ConsolidatedIn() | EvaluationIn():
                 actions += self._answered(event)
+            case Resized(replicas):
+                self._resized(replicas)
             case Tick():
                 pass
         return actions + self._advance(now)
@@ -201,6 +210,8 @@ class Machine:
         self._holds.pop(worker, None)
         if event.holds is not None:
             self._holds[worker] = event.holds
+        if self._rests(worker):
+            return [Greet(worker), Hold(worker)]
         if worker not in self._members:
             self._set_members(self._members | {worker})
         if not stage.asked:
@@ -225,6 +236,19 @@ class Machine:
         self._set_members(self._members - {event.worker})
         if event.worker not in stage.answered:
             stage.asked.discard(event.worker)
+
+    def _resized(self, replicas: Mapping[str, int]) -> None:
+        """Let workers beyond their group's number go, and those within it come, from the next stage on."""
+        self._replicas = replicas
+        resting = {worker for worker in self._members if self._rests(worker)}
+        back = {worker for worker in self._connected if not self._rests(worker)}
+        self._set_members((self._members - resting) | back)
+        if self._stage is not None:
+            self._stage.asked -= resting - self._stage.answered
+
+    def _rests(self, worker: str) -> bool:
+        group, index = split_worker_name(worker) or ("", 0)
+        return index >= self._replicas.get(group, index + 1)
 
     def _answered(self, event: Answer) -> list[Action]:
         task, round = _position(event)

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from engram import __version__
+
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 """Named arrays; the order of names is part of the value."""
 
@@ -21,6 +23,14 @@ Shared: TypeAlias = Mapping[str, Tensors]
 """Named groups of arrays that go down beside the weights."""
 
 EMPTY: Tensors = {}
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How many samples of each label id a worker holds; empty where everybody computes the same split."""
+
+    labelled: Mapping[int, int] = field(default_factory=dict)
+    unlabelled: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,13 @@ class Hello:
     holds: tuple[int, int] | None = None
     """(task, round) of the order whose answer the worker has ready or is working on, if any; round 0 is
     consolidation."""
+    version: str = __version__
+    """Of engram, on the worker's side."""
+    labels: LabelCounts = field(default_factory=LabelCounts)
+    endpoint: str = ""
+    """Where the worker reached the aggregator."""
+    trouble: str = ""
+    """What a person should know: endpoints that it tried in vain before this one, a GPU that is not there."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +198,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Log:
-    """Up, when a worker fails: its last lines and what it will exit with."""
+    """Up, when a worker fails: why, in its first line, for a crash its traceback, and its exit code."""
 
     text: str
     exit_code: int
@@ -189,10 +206,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Finish:
-    """Down: the run is over."""
+    """Down: the run is over. One that is suspended is not: its connections just end."""
 
     reason: str
-    """complete, failed, suspended, refused."""
+    """complete, failed, refused."""
     message: str = ""
 
 

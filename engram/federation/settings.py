@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +10,9 @@ from engram.federation.machine import Plan
 from engram.federation.sampling import Quorum
 from engram.spec import FederatedIncrementalJob, aggregation_parameters
 from engram.spec.base import Spec
+from engram.spec.names import split_worker_name
 from engram.spec.training import Aggregation, Evaluation
 
-PROTOCOL = 1
-"""The version of the messages; a peer with another one is refused."""
 STATE_BYTES = 256 * 1024
 """Largest state blob that a worker may leave with the aggregator at a task's end."""
 
@@ -87,5 +85,5 @@ class Settings:
         """Return whether a worker of this name belongs to the job, newcomers of elastic groups included."""
         if worker in self.workers:
             return True
-        match = re.fullmatch(r"trainworker-([a-z][a-z0-9]*)-(0|[1-9][0-9]{0,5})", worker)
-        return self.elastic and match is not None and match[1] in self.groups
+        named = split_worker_name(worker)
+        return self.elastic and named is not None and named[0] in self.groups

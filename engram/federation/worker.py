@@ -6,6 +6,7 @@ instead of computed again, and takes over the state that the aggregator kept for
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 
 from engram.errors import ConfigurationError, EngramError, RefusedError
@@ -17,6 +18,7 @@ from engram.federation.messages import (
     Evaluation,
     Finish,
     Hello,
+    LabelCounts,
     Reject,
     Train,
     Up,
@@ -24,14 +26,26 @@ from engram.federation.messages import (
     Welcome,
 )
 from engram.federation.roles import LocalLearner, Progress
-from engram.federation.settings import PROTOCOL, STATE_BYTES
+from engram.federation.settings import STATE_BYTES
 from engram.federation.tensors import same_tensors
+from engram.federation.versions import PROTOCOL
+
+TRACEBACK_CHARACTERS = 4000
+"""What the aggregator's log shows of a worker's crash."""
 
 
 class WorkerSession:
     """One worker process's conversation with the aggregator, over all of its connections."""
 
-    def __init__(self, learner: LocalLearner, worker: str, job_digest: str, attempt: int = 0) -> None:
+    def __init__(
+        self,
+        learner: LocalLearner,
+        worker: str,
+        job_digest: str,
+        attempt: int = 0,
+        labels: LabelCounts | None = None,
+        remark: str = "",
+    ) -> None:
         self.worker = worker
         self.finish: Finish | None = None
         """Set when the aggregator has ended the run."""
@@ -40,6 +54,8 @@ class WorkerSession:
         self._learner = learner
         self._job_digest = job_digest
         self._attempt = attempt
+        self._labels = labels or LabelCounts()
+        self._remark, self._trouble, self._endpoint = remark, "", ""
         self._state: bytes | None = None
         self._before: bytes | None = None
         """The state before the last consolidation."""
@@ -54,6 +70,10 @@ class WorkerSession:
             return None
         return order.task, order.round if isinstance(order, Train) else 0
 
+    def came(self, endpoint: str, trouble: str) -> None:
+        """Note by which endpoint the next hello goes, and what is wrong with the others."""
+        self._endpoint, self._trouble = endpoint, trouble
+
     def hello(self) -> Hello:
         """Return what to say first on a new connection."""
         return Hello(
@@ -65,6 +85,9 @@ class WorkerSession:
             samples=self._learner.samples,
             device=self._learner.device,
             holds=self.holds,
+            labels=self._labels,
+            endpoint=self._endpoint,
+            trouble="; ".join(filter(None, (self._remark, self._trouble))),
         )
 
     def receive(self, message: Down, progress: Progress) -> list[Up]:
@@ -140,7 +163,11 @@ class WorkerSession:
 
 
 def failure_of(error: BaseException) -> tuple[str, int]:
-    """Return the text and exit code that a worker reports before it ends with `error`."""
+    """Return the text and exit code that a worker reports before it ends with `error`.
+
+    The first line is the sentence; the traceback of a crash follows, its end if it is long.
+    """
     if isinstance(error, EngramError):
         return str(error), error.exit_code
-    return f"{type(error).__name__}: {error}", 1
+    trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:].rstrip()
+    return f"{type(error).__name__}: {error}\n{trace}", 1

@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerRound, WorkerState
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure, task_accuracy
 from engram.spec.metric_names import ROUND_SECONDS_BUCKETS
@@ -114,6 +114,12 @@ class Exporter(Collector):
                 self._set(MetricName.WORKER_STATE, float(known == state), worker, known)
             if state != "disconnected":
                 self._beats[worker] = self._clock()
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Its state says enough."""
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """Its state says enough."""
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         """A sign of life with progress and memory."""

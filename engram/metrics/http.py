@@ -4,7 +4,7 @@ It runs in threads of its own, so a long aggregation never delays a health probe
 change anything: only GET is answered, bodies are not read, connections are bounded in number and time.
 
     /metrics     Prometheus text of the registry
-    /healthz     {"status": "ok"}
+    /healthz     {"status": "ok"}, or 503 while `ready()` says no
     /v1/status   what `status()` returns
     /v1/record   what `record()` returns; 404 while that is None
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
@@ -34,6 +35,10 @@ REQUEST_SECONDS = 10.0
 POLL_SECONDS = 0.1
 """How soon `close` is noticed."""
 
+REGULAR_SCRAPES = 3
+"""So many scrapes during a run show that Prometheus is there, and will come again."""
+LAST_SCRAPE_SECONDS = 60.0
+
 PATHS = (METRICS_PATH, HEALTH_PATH, STATUS_PATH, RECORD_PATH)
 
 
@@ -46,6 +51,7 @@ class StatusServer:
         record: likewise for `/v1/record`; None while there is no record yet.
         port: 0 takes a free one; `port` holds the real one after `start`.
         host: address to listen on.
+        ready: whether whoever asks `/healthz` may send work; a readiness probe does.
     """
 
     def __init__(
@@ -55,13 +61,14 @@ class StatusServer:
         record: Callable[[], Mapping[str, Any] | None],
         port: int = 0,
         host: str = "127.0.0.1",
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.registry, self.status, self.record = registry, status, record
+        self.registry, self.status, self.record, self.ready = registry, status, record, ready
         self.port, self.host = port, host
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        self._scraped = threading.Condition()
-        self._scrapes = 0
+        self._lock = threading.Lock()
+        self._scrapes = self._records = 0
 
     def start(self) -> StatusServer:
         """Listen. Raises ConfigurationError when the port is taken or not allowed."""
@@ -102,17 +109,19 @@ class StatusServer:
         """How often `/metrics` was answered in full."""
         return self._scrapes
 
-    def wait_for_scrape(self, seconds: float = 60.0) -> bool:
-        """Let Prometheus fetch the last values of a finished run; return whether it did.
+    def linger(self, seconds: float, asked: threading.Event) -> None:
+        """Serve the last values and the record of a finished run until they were fetched.
 
-        Returns at once unless the run was scraped at least three times (two intervals were seen); then waits
-        for one more scrape, at most `seconds`.
+        Returns once the record was fetched and, if the run was scraped at least three times (two intervals
+        were seen), one more scrape came, for which 60 seconds are enough; after `seconds` or when `asked` is
+        set in any case.
         """
-        with self._scraped:
-            seen = self._scrapes
-            if seen < 3:
-                return False
-            return self._scraped.wait_for(lambda: self._scrapes > seen, timeout=seconds)
+        scraped = self._scrapes
+        start = time.monotonic()
+        while (elapsed := time.monotonic() - start) < seconds:
+            known = scraped < REGULAR_SCRAPES or self._scrapes > scraped or elapsed >= LAST_SCRAPE_SECONDS
+            if (known and self._records) or asked.wait(POLL_SECONDS):
+                return
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Return HTTP status, content type and body for a GET of `path`."""
@@ -120,7 +129,7 @@ class StatusServer:
             encode, content_type = choose_encoder(accept)
             return 200, content_type, encode(self.registry)
         if path == HEALTH_PATH:
-            return _json(200, {"status": "ok"})
+            return _json(200, {"status": "ok"}) if self.ready() else _json(503, {"status": "not ready"})
         if path == STATUS_PATH:
             return _json(200, self.status())
         if path == RECORD_PATH:
@@ -131,11 +140,10 @@ class StatusServer:
         return _json(404, {"error": f"no such path; there are {', '.join(PATHS)}"})
 
     def answered(self, path: str) -> None:
-        """Count a scrape once its answer has been written."""
-        if path == METRICS_PATH:
-            with self._scraped:
-                self._scrapes += 1
-                self._scraped.notify_all()
+        """Count a scrape, or the record, once its answer has been written."""
+        with self._lock:
+            self._scrapes += path == METRICS_PATH
+            self._records += path == RECORD_PATH
 
 
 def _json(status: int, value: Mapping[str, Any]) -> tuple[int, str, bytes]:

@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerState
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
 from engram.metrics.matrix import AccuracyMatrix, from_history
 from engram.metrics.measures import measure, task_accuracy
 from engram.spec.names import Phase
 
+MESSAGE_CHARACTERS = 256
+"""Longest message of one worker, as in the API."""
 WORKERS_SHOWN = 20
 """`workerStatuses` and `tasks` are bounded, as in the API: those not fine, and the newest, first."""
 
@@ -42,6 +44,8 @@ class WorkerView:
     name: str
     group: str
     state: WorkerState | None = None
+    message: str = ""
+    """What is wrong with it, or was on its way here."""
     device: str = ""
     round: int = 0
     progress: float = 0.0
@@ -82,7 +86,7 @@ class LiveStatus:
         self.measures: dict[str, Any] = {}
         self.loss: float | None = None
         self.faults = Faults()
-        self._closed = 0
+        self.closed = 0
         self._round_seconds: list[float] = []
         self._task_seconds: list[float] = []
         self._tasks: list[dict[str, Any]] = []
@@ -90,12 +94,6 @@ class LiveStatus:
         self._round_started: float | None = None
         self._clock = clock
         self._lock = threading.Lock()
-
-    def described(self, worker: str, *, device: str = "", group: str = "") -> None:
-        """Take over what a worker said of itself when it connected."""
-        with self._lock:
-            view = self._view(worker)
-            view.device, view.group = device or view.device, group or view.group
 
     def restored(self, history: History) -> None:
         """Take over the history of a run that was resumed, before its next round."""
@@ -111,6 +109,23 @@ class LiveStatus:
             view.state, view.last_seen = state, self._clock() if state != "disconnected" else view.last_seen
             if state == "training":
                 view.progress, view.round = 0.0, self._overall(self.task, self.round)
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """A worker was accepted: what it says of itself, and of endpoints that it could not reach."""
+        with self._lock:
+            view = self._view(worker)
+            view.device = hello.device or view.device
+            view.message = shortened(hello.trouble)
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """A worker has said why it is about to end; its first line is the sentence."""
+        with self._lock:
+            self._view(worker).message = shortened(text.partition("\n")[0])
+
+    def resized(self, desired: int) -> None:
+        """The job's groups have `desired` workers from now on."""
+        with self._lock:
+            self.desired = desired
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         """A sign of life with progress and memory."""
@@ -204,7 +219,7 @@ class LiveStatus:
 
     def _take_over(self, history: History) -> None:
         self.faults = history.faults
-        self._closed = len(history.rounds)
+        self.closed = len(history.rounds)
         self._round_seconds = [sum(row.seconds.values()) for row in history.rounds[-20:]]
         if history.rounds:
             last = history.rounds[-1]
@@ -243,9 +258,9 @@ class LiveStatus:
 
     def _percent(self) -> float:
         total = sum(self.rounds)
-        done = float(self._closed)
+        done = float(self.closed)
         training = [view.progress for view in self.workers.values() if view.state == "training"]
-        if training and self._overall(self.task, self.round) > self._closed:
+        if training and self._overall(self.task, self.round) > self.closed:
             done += min(0.99, sum(training) / len(training))
         return min(100.0, 100.0 * done / total) if total else 0.0
 
@@ -267,11 +282,11 @@ class LiveStatus:
         if self.phase != Phase.RUNNING or not self._round_seconds:
             return None
         per_round = sum(self._round_seconds) / len(self._round_seconds)
-        left = (sum(self.rounds) - self._closed) * per_round
+        left = (sum(self.rounds) - self.closed) * per_round
         if self._task_seconds:
             tasks = len(self.classes) - len(self._task_seconds)
             left += tasks * sum(self._task_seconds) / len(self._task_seconds)
-        if self._round_started is not None and self._overall(self.task, self.round) > self._closed:
+        if self._round_started is not None and self._overall(self.task, self.round) > self.closed:
             left -= min(per_round, max(0.0, self._clock() - self._round_started))
         return max(0.0, left)
 
@@ -301,6 +316,8 @@ class LiveStatus:
             "percent": int(100 * view.progress),
             "reconnects": view.reconnects,
         }
+        if view.message:
+            status["message"] = view.message
         if view.loss is not None:
             status["loss"] = f"{view.loss:.4g}"
         if view.last_seen is not None:
@@ -308,11 +325,12 @@ class LiveStatus:
         return status
 
     def _display(self) -> dict[str, str]:
-        counts = self._worker_counts()
+        here = ("connected", "training", "uploading", "finished")
+        workers = sum(view.state in here for view in self.workers.values())
         display = {
             "task": f"{self.task}/{len(self.classes)}",
             "round": f"{self._overall(self.task, self.round)}/{sum(self.rounds)}",
-            "workers": f"{counts['connected']}/{counts['desired']}",
+            "workers": f"{workers}/{self.desired}",
         }
         now = self.measures.get("accuracy")
         lost = self.measures.get("forget_rate")
@@ -338,6 +356,12 @@ def decimal(value: float) -> str:
     """Return a ratio as the decimal string that status carries: four places, no exponent, no minus zero."""
     text = f"{value:.4f}"
     return text.lstrip("-") if float(text) == 0 else text
+
+
+def shortened(message: str) -> str:
+    """Return a message of one worker as the API takes it: its beginning, if it is long."""
+    longer = len(message) > MESSAGE_CHARACTERS
+    return message[: MESSAGE_CHARACTERS - 1] + "…" if longer else message
 
 
 def timestamp(seconds: float) -> str:

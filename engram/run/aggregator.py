@@ -1,35 +1,49 @@
 """`engram aggregator`: what the aggregation pod starts, and the local runner on loopback.
 
 Only where it listens, keeps its checkpoint and finds its key differs between the two, and that comes from
-options or, in a pod, from the environment names of `engram.spec.names`.
+options or, in a pod, from the environment names of `engram.spec.names`. What can be wrong with the job file
+is looked at before anything is read or opened.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Callable
+import contextlib
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from engram.errors import ConfigurationError, FederationError, RetryError
-from engram.federation.aggregator import Aggregator, Outgoing
+from engram.errors import CheckpointError, ConfigurationError, FederationError, RetryError
+from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
-from engram.federation.messages import Hello
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
 from engram.federation.websocket.server import serve
+from engram.federation.websocket.tls import server_context
 from engram.metrics.exporter import Exporter
 from engram.metrics.http import StatusServer
+from engram.metrics.measures import task_accuracy
 from engram.metrics.status import LiveStatus
-from engram.run.composition import compose
+from engram.run.checks import check_code
+from engram.run.composition import Composition, compose
 from engram.run.directory import RunDirectory
 from engram.run.facts import environment
 from engram.run.identity import job_uid, read_key
+from engram.run.mounted import explaining_data
 from engram.run.observers import Lines, Observers, say
+from engram.run.pod import Pod
 from engram.run.recording import Keeper, Recorder, write_record
+from engram.run.roster import Roster
 from engram.run.source import load_placed
 from engram.spec.exit_codes import ExitCode
+from engram.spec.status import MetricsStatus, ProgressStatus
+
+SAVE_SECONDS = 50.0
+"""How long a checkpoint may take when the process is told to stop; pods are killed after a minute."""
 
 
 @dataclass(frozen=True)
@@ -49,82 +63,161 @@ class AggregatorOptions:
     """Of the job, part of every token; empty: that of the file, or its name."""
     data: Path | None = None
     """Where the data volume is mounted; None on a machine without mounts."""
+    tls_certificate: Path | None = None
+    """What workers verify (PEM); None: no TLS."""
+    tls_key: Path | None = None
     grace_seconds: float = 0.0
-    """How long a last scrape is waited for at the end."""
+    """How long the record is served at the end, until it is fetched, and a last scrape waited for."""
 
 
-def run_aggregator(options: AggregatorOptions) -> int:
+class _Run:
+    """The parts of one run that outlive its aggregator: what is shown, recorded and served."""
+
+    def __init__(self, composition: Composition, options: AggregatorOptions) -> None:
+        job = composition.job
+        self.directory = RunDirectory(options.directory)
+        self.recorder = Recorder(composition, environment("websocket", "engram aggregator"))
+        classes = [list(plan.classes) for plan in composition.plans]
+        rounds = [plan.rounds for plan in composition.plans]
+        self.status = LiveStatus(classes, rounds, [(worker.name, worker.group) for worker in job.workers()])
+        self.exporter = Exporter(job.metadata.namespace, job.name, classes, rounds)
+        self.observers = Observers(
+            self.status,
+            self.exporter,
+            Lines(classes, rounds, say),
+            Keeper(self.recorder, self.directory),
+        )
+        self.listening = False
+        self._record: Mapping[str, Any] | None = None
+        self.server = StatusServer(
+            self.exporter.registry,
+            self.status.as_dict,
+            lambda: self._record,
+            port=options.status_port,
+            host=options.status_host,
+            ready=lambda: self.listening,
+        )
+
+    def record(self, outcome: Outcome) -> None:
+        """Write the record beside the checkpoint, and serve it."""
+        record = self.recorder.of_outcome(outcome)
+        write_record(self.directory, record)
+        self._record = record.model_dump(mode="json", by_alias=True)
+
+
+def run_aggregator(options: AggregatorOptions, pod: Pod) -> int:
     """Serve the job until it is complete, failed or suspended; return the exit code.
 
     Writes the record beside the checkpoint whatever happens. Raises EngramError for what must change.
     """
     job, place = load_placed(options.job, options.data)
-    key = read_key(options.key_file)
-    composition = compose(job, place)
-    settings = composition.settings()
-    directory = RunDirectory(options.directory)
-    recorder = Recorder(composition, environment("websocket", "engram aggregator"))
-    classes = [list(plan.classes) for plan in composition.plans]
-    rounds = [plan.rounds for plan in composition.plans]
-    status = LiveStatus(classes, rounds, [(worker.name, worker.group) for worker in job.workers()])
-    exporter = Exporter(job.metadata.namespace, job.name, classes, rounds)
-    observers = Observers(status, exporter, Lines(classes, rounds, say), Keeper(recorder, directory))
-    latest: list[dict[str, object]] = []
-    server = StatusServer(
-        exporter.registry,
-        status.as_dict,
-        lambda: latest[-1] if latest else None,
-        port=options.status_port,
-        host=options.status_host,
-    )
-    with server:
-        store = CheckpointStore(directory.checkpoint)
-        aggregator = _Introduced(settings, composition.global_learner(), store, observers)
-        aggregator.introduce_to(status)
-        exporter.restored(aggregator.history)
-        uid = options.uid or job_uid(job)
-        outcome = asyncio.run(_serve(aggregator, options, authenticator(key, uid)))
-        recorder.devices = {view.name: view.device for view in status.workers.values()}
-        record = recorder.of_outcome(outcome)
-        write_record(directory, record)
-        latest.append(record.model_dump(mode="json", by_alias=True))
-        if outcome.reason == "complete" and options.grace_seconds:
-            server.wait_for_scrape(options.grace_seconds)
+    place.open_modules()
+    check_code(job)
+    tls = _tls(options)
+    authenticate = authenticator(read_key(options.key_file), options.uid or job_uid(job))
+    _prepare(options.directory)
+    data = job.spec.dataset
+    with explaining_data(place, data.volume, data.path, "runAsUser in spec.aggregator.podTemplate"):
+        composition = compose(job, place)
+    run = _Run(composition, options)
+    pod.result = lambda: summary_of(run.status)
+    with run.server:
+        aggregator = Aggregator(
+            composition.settings(),
+            composition.global_learner(),
+            CheckpointStore(run.directory.checkpoint),
+            run.observers,
+            replicas=Roster(options.job, job, run.status.resized),
+        )
+        run.status.restored(aggregator.history)
+        run.exporter.restored(aggregator.history)
+        outcome = asyncio.run(_serve(aggregator, run, options, authenticate, tls, pod))
+        run.record(outcome)
+        if outcome.reason != "suspended":
+            pod.leave(_code(outcome), outcome.message)
+            run.server.linger(options.grace_seconds, pod.asked)
     return _exit_code(outcome)
 
 
-class _Introduced(Aggregator):
-    """An aggregator whose status also knows what workers say of themselves when they connect."""
-
-    _status: LiveStatus | None = None
-
-    def introduce_to(self, status: LiveStatus) -> None:
-        """Tell `status` where the run is, and from now on who connects."""
-        self._status = status
-        status.restored(self.history)
-
-    def connect(self, worker: str, hello: Hello, now: float) -> list[Outgoing]:
-        """Pass the worker's device on once it is accepted."""
-        outgoing = super().connect(worker, hello, now)
-        if self._status is not None:
-            self._status.described(worker, device=hello.device)
-        return outgoing
-
-
 async def _serve(
-    aggregator: Aggregator, options: AggregatorOptions, authenticate: Callable[[str, str], bool]
+    aggregator: Aggregator,
+    run: _Run,
+    options: AggregatorOptions,
+    authenticate: Callable[[str, str], bool],
+    tls: ssl.SSLContext | None,
+    pod: Pod,
 ) -> Outcome:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            loop.call_soon_threadsafe(stop.set)
+
+    def listening(port: int) -> None:
+        run.listening = True
+        say(f"listening on {options.host}:{port}" + (" with TLS" if tls is not None else ""))
+
+    pod.orderly(SAVE_SECONDS, wake)
     return await serve(
         aggregator,
         host=options.host,
         port=options.port,
         authenticate=authenticate,
         stop=stop,
-        listening=lambda port: say(f"listening on {options.host}:{port}"),
+        listening=listening,
+        tls=tls,
+    )
+
+
+def _tls(options: AggregatorOptions) -> ssl.SSLContext | None:
+    if options.tls_certificate is None and options.tls_key is None:
+        return None
+    if options.tls_certificate is None or options.tls_key is None:
+        raise ConfigurationError(
+            "certificate and key belong together", field="--tls-cert", remedy="give --tls-cert and --tls-key"
+        )
+    return server_context(options.tls_certificate, options.tls_key)
+
+
+def _prepare(directory: Path) -> None:
+    """Make the directory of the checkpoint, and see that it takes files before anybody trains for it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"engram")
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory}: the checkpoint cannot be kept there: {error.strerror or error}: make room on "
+            f"spec.aggregator.checkpoint, or let user {os.getuid()} write to it"
+        ) from error
+
+
+def summary_of(status: LiveStatus) -> dict[str, Any]:
+    """Return the fields of a FinalSummary that a run's live status knows."""
+    live, matrix = status.as_dict(), status.matrix
+    tasks = range(1, matrix.tasks + 1)
+    return {
+        "metrics": {name: value for name, value in live["metrics"].items() if name in _names(MetricsStatus)},
+        "tasks": live["tasks"],
+        "display": live["display"],
+        "progress": {
+            name: value for name, value in live["progress"].items() if name in _names(ProgressStatus)
+        },
+        "rounds": status.closed,
+        "resumes": status.faults.resumes,
+        "workers": live["workers"],
+        "matrix": [[task_accuracy(matrix, t, k) for k in range(1, t + 1)] for t in tasks] or None,
+    }
+
+
+def _names(part: type[MetricsStatus | ProgressStatus]) -> set[str]:
+    return {field.alias or name for name, field in part.model_fields.items()}
+
+
+def _code(outcome: Outcome) -> int:
+    return {"complete": int(ExitCode.DONE), "suspended": int(ExitCode.RETRY)}.get(
+        outcome.reason, outcome.exit_code
     )
 
 

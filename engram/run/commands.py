@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from engram.run.grid import apply_sets, expand
 from engram.run.runner import RunOptions, Transport, run_job
 from engram.run.source import load_mapping, naming, place_of
 from engram.spec import parse_job
-from engram.spec.names import FEDERATION_PORT, Environment
 
 
 @dataclass(frozen=True)
@@ -84,36 +82,6 @@ def report_command(runs: Sequence[Path], rank: str, out: Path | None) -> int:
     print(render_leaderboard_text(leaderboard).rstrip())
     print(f"report: {target / 'report.html'}")
     return 0
-
-
-def worker_endpoints(given: Sequence[str]) -> tuple[str, ...]:
-    """Return the aggregator's endpoints: as given, else from the pod's environment.
-
-    ENGRAM_AGGREGATOR_ENDPOINTS (comma-separated) comes first, then AGG_IP and AGG_PORT, Sedna's names.
-    """
-    if given:
-        return tuple(map(_with_port, given))
-    listed = os.environ.get(Environment.ENGRAM_AGGREGATOR_ENDPOINTS, "")
-    found = tuple(part.strip() for part in listed.split(",") if part.strip())
-    address = os.environ.get(Environment.AGG_IP, "")
-    if not found and address:
-        found = (f"{address}:{os.environ.get(Environment.AGG_PORT) or FEDERATION_PORT}",)
-    if not found:
-        raise ConfigurationError(
-            "where the aggregator is was not said",
-            field="--endpoint",
-            remedy=f"write --endpoint HOST:PORT, or set {Environment.AGG_IP} and {Environment.AGG_PORT}",
-        )
-    return tuple(map(_with_port, found))
-
-
-def _with_port(endpoint: str) -> str:
-    """Return the endpoint; without a port a worker would dial in vain for `runPolicy.orphanSeconds`."""
-    if "://" not in endpoint and not endpoint.rpartition(":")[2].isdigit():
-        raise ConfigurationError(
-            f"{endpoint!r} names no port", field="--endpoint", remedy=f"write {endpoint}:{FEDERATION_PORT}"
-        )
-    return endpoint
 
 
 def _runs_of(path: Path) -> list[Path]:

@@ -24,6 +24,8 @@ class Place:
     """The job file's folder: relative paths start there, and modules of the user's own are found there."""
     mount: Path | None = None
     """Where the data volume is mounted (in a pod); None on a machine without mounts."""
+    alone: bool = False
+    """Only this process's own data are here: what workers own with partition local they have to say."""
 
     def data_root(self, volume: Mapping[str, Any], path: str) -> Path | None:
         """Return the directory of a data set, None when the job names none (bundled or default data).
@@ -98,7 +100,7 @@ class Composition:
         """Every worker's share with its data set; empty where they own their data and those are not here."""
         if self.split.shares:
             return tuple((share, self.dataset) for share in self.split.shares)
-        if self.place.mount is not None:
+        if self.place.alone:
             return ()
         seen = [self.worker_data(worker) for worker in self.job.workers()]
         return tuple((share, dataset) for dataset, _, share in seen)

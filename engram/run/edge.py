@@ -87,6 +87,12 @@ def report(error: BaseException, *, typed: bool) -> int:
     return 1
 
 
+def sentence_of(error: BaseException) -> str:
+    """Return what went wrong in one sentence: what `report` says, without its mark."""
+    known = translate(error)
+    return str(known) if isinstance(known, EngramError) else f"{type(known).__name__}: {known}"
+
+
 def exit_code(error: EngramError, *, typed: bool) -> int:
     """Return what a process ends with after `error`."""
     if not typed:

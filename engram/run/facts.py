@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 import engram
 from engram.data import test_counts
-from engram.data.split import label_counts
+from engram.data.split import empty_warnings, label_counts
 from engram.federation.history import History, RoundRow, TaskRow
+from engram.federation.messages import Hello
 from engram.report.record import Cost, DatasetFacts, Environment, SplitFacts, WorkerFacts
 from engram.run.composition import Composition
 from engram.spec import algorithm_parameters
@@ -33,10 +35,11 @@ def dataset_facts(composition: Composition) -> DatasetFacts:
     )
 
 
-def split_facts(composition: Composition) -> SplitFacts:
-    """Return who holds what."""
+def split_facts(composition: Composition, hellos: Mapping[str, Hello]) -> SplitFacts:
+    """Return who holds what: as the split says, or the workers where they own their data."""
     split = composition.split
-    labelled, unlabelled = {}, {}
+    labelled = {worker: dict(hello.labels.labelled) for worker, hello in _owners(hellos)}
+    unlabelled = {worker: dict(hello.labels.unlabelled) for worker, hello in _owners(hellos)}
     for share, dataset in composition.shares:
         labelled[share.worker], unlabelled[share.worker] = label_counts(split, dataset, share)
     return SplitFacts(
@@ -48,13 +51,39 @@ def split_facts(composition: Composition) -> SplitFacts:
     )
 
 
-def worker_facts(composition: Composition) -> list[WorkerFacts]:
-    """Return the workers with their samples."""
-    samples = {share.worker: share.samples for share, _ in composition.shares}
+def worker_facts(composition: Composition, hellos: Mapping[str, Hello]) -> list[WorkerFacts]:
+    """Return the workers with their samples and devices; those of elastic groups that came later, too."""
+    samples = {worker: hello.samples for worker, hello in hellos.items()}
+    samples |= {share.worker: share.samples for share, _ in composition.shares}
+    groups = {worker.name: worker.group for worker in composition.job.workers()}
+    for worker in sorted(hellos.keys() - groups.keys()):
+        groups[worker] = worker.rpartition("-")[0].rpartition("-")[2]
     return [
-        WorkerFacts(name=worker.name, group=worker.group, samples=samples.get(worker.name, 0))
-        for worker in composition.job.workers()
+        WorkerFacts(
+            name=worker,
+            group=group,
+            samples=samples.get(worker, 0),
+            device=hellos[worker].device if worker in hellos else "",
+        )
+        for worker, group in groups.items()
     ]
+
+
+def warnings(composition: Composition, hellos: Mapping[str, Hello]) -> list[str]:
+    """Return what a reader of the record must know of the split."""
+    found = list(composition.warnings())
+    for worker, hello in _owners(hellos):
+        held = [
+            sum(hello.labels.labelled.get(label, 0) + hello.labels.unlabelled.get(label, 0) for label in task)
+            for task in composition.split.tasks
+        ]
+        found += empty_warnings(worker, held)
+    return found
+
+
+def _owners(hellos: Mapping[str, Hello]) -> list[tuple[str, Hello]]:
+    """Return the workers that said what they own, sorted; none where the split is computed."""
+    return sorted((worker, hello) for worker, hello in hellos.items() if hello.labels.labelled)
 
 
 def exemplar_warning(composition: Composition) -> tuple[str, ...]:

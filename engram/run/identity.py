@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from engram.errors import ConfigurationError
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
+from engram.spec.names import split_worker_name
 
 
 def find_worker(job: FederatedIncrementalJob, *, name: str = "", index: int | None = None) -> WorkerIdentity:
@@ -60,12 +60,12 @@ def read_key(path: Path) -> bytes:
 
 
 def _newcomer(job: FederatedIncrementalJob, name: str) -> WorkerIdentity | None:
-    match = re.fullmatch(r"trainworker-([a-z][a-z0-9]*)-(0|[1-9][0-9]{0,5})", name)
-    if match is None or job.spec.dataset.partition.method != "local":
+    named = split_worker_name(name)
+    if named is None or job.spec.dataset.partition.method != "local":
         return None
-    members = [worker for worker in job.workers() if worker.group == match[1]]
+    group, index = named
+    members = [worker for worker in job.workers() if worker.group == group]
     if not members:
         return None
-    index = int(match[2])
     beyond = len(job.workers()) + index - len(members)
     return members[-1].model_copy(update={"name": name, "index": index, "position": beyond})

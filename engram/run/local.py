@@ -12,7 +12,7 @@ from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
 from engram.federation.inprocess import run_in_process
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
 from engram.federation.outcome import Outcome
 from engram.federation.roles import LocalLearner
 from engram.metrics.status import LiveStatus
@@ -41,6 +41,12 @@ class Refresher:
     def worker_changed(self, worker: str, state: WorkerState) -> None:
         """Show it."""
         self._show()
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Its state changes as well."""
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """In one process it is an exception."""
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         """Show it."""
@@ -89,7 +95,6 @@ def run_locally(
             learners = {
                 worker.name: composition.local_learner(worker) for worker in composition.job.workers()
             }
-            recorder.devices = devices(learners)
             store = CheckpointStore(directory.checkpoint)
             aggregator = Aggregator(composition.settings(), composition.global_learner(), store, observers)
             status.restored(aggregator.history)
@@ -100,7 +105,7 @@ def run_locally(
                 raise
             return Ending.of_error(known)
     write_record(directory, recorder.of_outcome(outcome))
-    return ending_of(outcome, recorder.devices)
+    return ending_of(outcome, devices(learners))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from engram.federation.history import Counts, History, Observer, RoundRow, TaskRow, WorkerState
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
 from engram.metrics.matrix import AccuracyMatrix, from_history
 from engram.metrics.measures import accuracy, forget_rate, task_accuracy
 
@@ -24,6 +24,16 @@ class Observers:
         """Pass on."""
         for observer in self._observers:
             observer.worker_changed(worker, state)
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Pass on."""
+        for observer in self._observers:
+            observer.introduced(worker, hello)
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """Pass on."""
+        for observer in self._observers:
+            observer.worker_failed(worker, text, exit_code)
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         """Pass on."""
@@ -67,6 +77,12 @@ class Silent:
     def worker_changed(self, worker: str, state: WorkerState) -> None:
         """Ignore."""
 
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Ignore."""
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """Ignore."""
+
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         """Ignore."""
 
@@ -90,13 +106,23 @@ class Silent:
 
 
 class Lines(Silent):
-    """One line a round and one a task, for logs and for terminals that are none."""
+    """One line a round and one a task, for logs and for terminals that are none; a worker's last words."""
 
     def __init__(
         self, classes: Sequence[Sequence[int]], rounds: Sequence[int], write: Callable[[str], None]
     ) -> None:
         """`write` gets each line without its line feed."""
         self._classes, self._rounds, self._write = classes, rounds, write
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Write what is wrong with a worker, or was on its way here."""
+        if hello.trouble:
+            by = f" (connected by {hello.endpoint})" if hello.endpoint else ""
+            self._write(f"{worker}{by}: {hello.trouble}")
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        """Write the worker's last words, its traceback too."""
+        self._write(f"{worker} ended with exit code {exit_code}: {text}")
 
     def round_closed(self, row: RoundRow, history: History) -> None:
         """Write `round 3/30  task 1/5 ...`."""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +13,13 @@ import yaml
 
 from engram.errors import CheckpointError
 from engram.federation.history import History, TaskRow
+from engram.federation.messages import Hello
 from engram.federation.outcome import Outcome
 from engram.metrics.matrix import from_history
-from engram.report.record import Cost, Environment, Record, SplitFacts
+from engram.report.record import Cost, Environment, Record
 from engram.run.composition import Composition
 from engram.run.directory import RunDirectory, write_text
-from engram.run.facts import cost, dataset_facts, split_facts, worker_facts
+from engram.run.facts import cost, dataset_facts, split_facts, warnings, worker_facts
 from engram.run.observers import Silent
 
 Status = Literal["complete", "failed", "interrupted", "running"]
@@ -40,12 +40,8 @@ class Recorder:
     composition: Composition
     environment: Environment
     started: str = field(default_factory=now)
-    devices: Mapping[str, str] = field(default_factory=dict)
-    """Worker -> device, as far as known."""
-
-    @cached_property
-    def _split(self) -> SplitFacts:
-        return split_facts(self.composition)
+    hellos: dict[str, Hello] = field(default_factory=dict)
+    """What each worker last said of itself: its device, and what it owns with partition local."""
 
     def record(
         self, history: History, status: Status, message: str = "", run_cost: Cost | None = None
@@ -59,17 +55,14 @@ class Recorder:
             job_digest=composition.job.digest(),
             classes=[list(plan.classes) for plan in composition.plans],
             dataset=dataset_facts(composition),
-            split=self._split,
+            split=split_facts(composition, self.hellos),
             environment=self.environment,
-            workers=[
-                worker.model_copy(update={"device": self.devices.get(worker.name, "")})
-                for worker in worker_facts(composition)
-            ],
+            workers=worker_facts(composition, self.hellos),
             history=history,
             cost=run_cost or cost(history, 0, None),
             started=self.started,
             completed=None if status == "running" else now(),
-            notes=list(composition.warnings()),
+            notes=warnings(composition, self.hellos),
         )
 
     def of_outcome(self, outcome: Outcome) -> Record:
@@ -84,10 +77,16 @@ class Recorder:
 
 
 class Keeper(Silent):
-    """Writes the record after every task, so that a run that is killed leaves what it had reached."""
+    """Writes the record after every task, so that a run that is killed leaves what it had reached; notes what
+    workers say of themselves.
+    """
 
     def __init__(self, recorder: Recorder, directory: RunDirectory) -> None:
         self._recorder, self._directory = recorder, directory
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        """Keep it for the record."""
+        self._recorder.hellos[worker] = hello
 
     def task_closed(self, row: TaskRow, history: History) -> None:
         """Write record and matrix; a full disk here is reported by the checkpoint that follows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ def naming(file: str) -> Iterator[None]:
 
 
 def load_placed(path: Path, mount: Path | None = None) -> tuple[FederatedIncrementalJob, Place]:
-    """Return the job of a file and the place that its paths and modules refer to."""
+    """Return the job of a file and the place that its paths and modules refer to, for a process of a run."""
     job = load_job(path)
-    return job, place_of(job, path, mount)
+    return job, replace(place_of(job, path, mount), alone=True)
 
 
 def place_of(job: FederatedIncrementalJob, path: Path, mount: Path | None = None) -> Place:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engram.errors import ConfigurationError
-from engram.federation.tokens import worker_token
 from engram.run.child import Child
 from engram.run.directory import RunDirectory
 from engram.run.display import Display
@@ -25,6 +24,7 @@ from engram.run.stop import STOPPING, Stop
 from engram.run.watch import LineTail, fetch_status
 from engram.spec import FederatedIncrementalJob
 from engram.spec.exit_codes import ExitCode, meaning_of
+from engram.spec.tokens import worker_token
 
 TICK_SECONDS = 0.05
 STATUS_SECONDS = 0.3

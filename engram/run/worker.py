@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import logging
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from engram.errors import FederationError, RetryError
+from engram.data.split import label_counts
+from engram.errors import FederationError
+from engram.federation.messages import LabelCounts
 from engram.federation.websocket.client import run_worker
-from engram.run.composition import compose_for_worker
+from engram.federation.websocket.tls import TlsClient
+from engram.run.checks import check_code
+from engram.run.composition import Composition, compose_for_worker
 from engram.run.identity import find_worker, read_secret
+from engram.run.mounted import explaining_data
 from engram.run.observers import say
+from engram.run.pod import Pod
 from engram.run.source import load_placed
+from engram.spec import FederatedIncrementalJob, WorkerIdentity
 from engram.spec.exit_codes import ExitCode
+
+LEAVE_SECONDS = 5.0
+"""How long a worker that was told to stop may take to end its step and say goodbye."""
 
 
 @dataclass(frozen=True)
@@ -23,38 +34,76 @@ class WorkerOptions:
     job: Path
     name: str
     index: int | None
-    endpoints: tuple[str, ...]
-    """`host:port`, tried in order."""
+    endpoints: Callable[[], tuple[str, ...]]
+    """`host:port`, tried in order; asked again before each attempt to reconnect."""
     token_file: Path
+    ca: Path | None = None
+    """Certificate of the CA that the aggregator is verified by; None: no TLS."""
+    tls_name: str = ""
+    """Name in the aggregator's certificate; empty: the host that is dialled."""
     attempt: int = 1
     data: Path | None = None
 
 
-def run_worker_process(options: WorkerOptions) -> int:
+def run_worker_process(options: WorkerOptions, pod: Pod) -> int:
     """Train for the aggregator until the run is over; return the exit code.
 
     Raises EngramError with the code that the failure policy reads.
     """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.endpoints()
     job, place = load_placed(options.job, options.data)
     worker = find_worker(job, name=options.name, index=options.index)
     token = read_secret(options.token_file)
-    composition = compose_for_worker(job, place, worker)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    tls = None if options.ca is None else TlsClient(options.ca, options.tls_name)
+    place.open_modules()
+    check_code(job)
+    with explaining_data(
+        place, worker.volume, worker.path, f"runAsUser of spec.workers[name={worker.group}]"
+    ):
+        composition = compose_for_worker(job, place, worker)
+        learner = composition.local_learner(worker)
+    remark = missing_gpu(job, worker, learner.device)
+    if remark:
+        say(f"warning: {worker.name}: {remark}")
+    pod.orderly(LEAVE_SECONDS)
     reason = run_worker(
-        composition.local_learner(worker),
+        learner,
         worker=worker.name,
         job_digest=job.digest(),
         endpoints=options.endpoints,
         token=token,
         attempt=options.attempt,
         orphan_seconds=float(job.spec.run_policy.orphan_seconds),
-        stop=stop,
+        stop=pod.asked,
+        tls=tls,
+        labels=labels_of(composition, worker),
+        remark=remark,
     )
     say(f"{worker.name}: the run is over: {reason}")
     if reason == "complete":
         return ExitCode.DONE
-    if reason == "suspended":
-        raise RetryError(f"{worker.name}: the run is suspended; start again and it continues")
     raise FederationError(f"{worker.name}: the aggregator ended the run: {reason}")
+
+
+def labels_of(composition: Composition, worker: WorkerIdentity) -> LabelCounts | None:
+    """Return what `worker` holds where nobody else can know it: with partition local."""
+    dataset, split, share = composition.worker_data(worker)
+    return None if split.shares else LabelCounts(*label_counts(split, dataset, share))
+
+
+def missing_gpu(job: FederatedIncrementalJob, worker: WorkerIdentity, device: str) -> str:
+    """Return why a worker of a group with GPUs trains on the CPU; empty when it does not, or needs none."""
+    (gpus,) = [group.gpus for group in job.spec.workers if group.name == worker.group]
+    if not gpus.count or device != "cpu":
+        return ""
+    import torch  # loaded long since: the learner computes with it
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.version.cuda is None:
+        why = f"torch {torch.__version__} is built without CUDA: give the group an image with it"
+    elif visible is not None and not visible.strip():
+        why = "CUDA_VISIBLE_DEVICES hides them"
+    else:
+        why = "the driver offers none: is the device plugin installed, and the container given the device?"
+    return f"{gpus.count} {gpus.resource_name} asked for, but training runs on the CPU: {why}"

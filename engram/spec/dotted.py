@@ -37,7 +37,8 @@ def load_dotted(path: str, field: str) -> Any:
         raise ConfigurationError(
             f"{path} does not import: {shortened_traceback(error)}",
             field=field,
-            remedy=f"make `python -c 'import {module_name}'` work in the same environment",
+            remedy=f"make `python -c 'import {module_name}'` work in the same environment "
+            "(on a cluster: in the image)",
         ) from error
     if not hasattr(module, name):
         raise ConfigurationError(f"{path}: module {module_name} has no {name}", field=field)

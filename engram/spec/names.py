@@ -7,6 +7,7 @@ here, so that `engram.spec.names` is the one place to look.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from engram.spec.metric_names import METRICS, Metric, MetricKind, MetricName
@@ -62,6 +63,17 @@ def worker_name(group: str, index: int) -> str:
     return f"trainworker-{group}-{index}"
 
 
+def split_worker_name(name: str) -> tuple[str, int] | None:
+    """Return group and index of a worker's name, None for any other text."""
+    match = re.fullmatch(r"trainworker-([a-z][a-z0-9]*)-(0|[1-9][0-9]{0,5})", name)
+    return None if match is None else (match[1], int(match[2]))
+
+
+def tls_name(namespace: str, job: str) -> str:
+    """Return the name in the aggregator's certificate; workers verify it whatever address they dial."""
+    return f"{job}-aggregation.{namespace}.svc"
+
+
 class MountPath(StrEnum):
     """Where pods find things."""
 
@@ -76,6 +88,37 @@ class MountPath(StrEnum):
     TERMINATION_LOG = "/dev/termination-log"
 
 
+class SpecKey(StrEnum):
+    """Keys of the ConfigMap `<job>-spec`, files below `MountPath.SPEC`."""
+
+    JOB = "job.yaml"
+    """The resolved job: metadata name, namespace, uid; spec with every default."""
+    DIGEST = "digest"
+    """Of the whole resolved spec as it was applied."""
+    ENDPOINTS = "endpoints"
+    """`host:port` a line, in the order in which workers try them."""
+    CLOUD_ENDPOINTS = "endpoints-cloud"
+    """The same for groups with `placement: cloud`, who see it as `endpoints`: the Service's name is first."""
+    REPLICAS = "replicas"
+    """`group number` a line, as wanted now; `job.yaml` of a computed split keeps those of the start."""
+    CA = "ca.crt"
+    """Certificate of the job's own CA (PEM); public, so not in a Secret."""
+
+
+class CredentialsKey(StrEnum):
+    """Keys of the Secret `<job>-credentials`, files below `MountPath.CREDENTIALS` of the aggregator."""
+
+    KEY = "key"
+    """K in hexadecimal: every worker's token is derived from it."""
+    CERTIFICATE = "tls.crt"
+    PRIVATE_KEY = "tls.key"
+    CA = "ca.crt"
+
+
+TOKEN_FILE = "token"
+"""Below `MountPath.CREDENTIALS` of a worker: its own entry of the Secret `<job>-worker-tokens`."""
+
+
 class Child(StrEnum):
     """Suffixes of the job's children: `<job>-<suffix>`; worker groups add their own names."""
 
@@ -84,6 +127,10 @@ class Child(StrEnum):
     CREDENTIALS = "credentials"
     WORKER_TOKENS = "worker-tokens"
     REPORT = "report"
+    CHECKPOINT = "checkpoint"
+    """The claim made for `spec.aggregator.checkpoint.size`."""
+    NODE_PORT = "node-port"
+    """The Service of `expose.type: NodePort`: port 7363 alone, so that 9464 never gets a node port."""
 
 
 class Label(StrEnum):
@@ -182,6 +229,16 @@ class Environment(StrEnum):
     ENGRAM_CHECKPOINT_DIR = "ENGRAM_CHECKPOINT_DIR"
     ENGRAM_STATE_DIR = "ENGRAM_STATE_DIR"
     ENGRAM_REPORT_DIR = "ENGRAM_REPORT_DIR"
+    ENGRAM_ENDPOINTS_FILE = "ENGRAM_ENDPOINTS_FILE"
+    """One endpoint of the aggregator a line; read again at each reconnect."""
+    ENGRAM_CA_FILE = "ENGRAM_CA_FILE"
+    """Of a worker: verifies the aggregator; absent: no TLS."""
+    ENGRAM_TLS_NAME = "ENGRAM_TLS_NAME"
+    """Name in the aggregator's certificate, whatever address was dialled."""
+    ENGRAM_TLS_CERT_FILE = "ENGRAM_TLS_CERT_FILE"
+    ENGRAM_TLS_KEY_FILE = "ENGRAM_TLS_KEY_FILE"
+    ENGRAM_TERMINATION_LOG = "ENGRAM_TERMINATION_LOG"
+    """Where a pod leaves its last word for the kubelet; absent: nowhere."""
 
 
 class Direction(StrEnum):
@@ -257,10 +314,12 @@ __all__ = [
     "STATUS_PORT",
     "STATUS_PORT_NAME",
     "SUBPROTOCOL",
+    "TOKEN_FILE",
     "VERSION",
     "Annotation",
     "Child",
     "Condition",
+    "CredentialsKey",
     "Direction",
     "Environment",
     "Label",
@@ -273,6 +332,9 @@ __all__ = [
     "Rejection",
     "Role",
     "RoundPhase",
+    "SpecKey",
     "WorkerCondition",
+    "split_worker_name",
+    "tls_name",
     "worker_name",
 ]

@@ -28,27 +28,36 @@ class Reason(StrEnum):
     VALID = "Valid", "Accepted", "The job is valid; its objects are being made."
     INVALID_SPEC = (
         "InvalidSpec",
-        "Accepted Failed Stalled",
+        "Accepted Degraded Progressing Failed Ready Reconciling Stalled",
         "A field is wrong; the message names it and says what to write instead.",
     )
     NAME_CONFLICT = (
         "NameConflict",
-        "Accepted Stalled",
+        "Accepted Degraded Progressing Ready Reconciling Stalled",
         "An object with a name that the job needs exists and is not the job's; it is left alone. Rename "
-        "the job or "
-        "remove the object.",
+        "the job or remove the object.",
     )
     ENDPOINT_UNKNOWN = (
         "EndpointUnknown",
-        "Accepted Stalled",
+        "Accepted Progressing Ready Reconciling Stalled",
         "No address for edge workers can be worked out; set spec.aggregator.expose.address.",
+    )
+    NAMESPACE_TERMINATING = (
+        "NamespaceTerminating",
+        "Accepted Degraded Progressing Ready Reconciling Stalled",
+        "The namespace is being deleted and takes no new objects; apply the job in another namespace.",
+    )
+    CRD_OUTDATED = (
+        "CRDOutdated",
+        "Accepted",
+        "The installed CustomResourceDefinition is of an older version and drops fields that it does not "
+        "know; apply the files of crds/ of the operator's version.",
     )
     CHECKPOINT_NOT_DURABLE = (
         "CheckpointNotDurable",
         "Accepted Suspended",
         "The checkpoint lies in an emptyDir and dies with the pod: a lost aggregator starts again from "
-        "round 1, and "
-        "suspend is refused. Set spec.aggregator.checkpoint.volume or size.",
+        "round 1, and suspend is refused. Set spec.aggregator.checkpoint.volume or size.",
     )
     SPEC_CHANGE_IGNORED = (
         "SpecChangeIgnored",
@@ -59,19 +68,18 @@ class Reason(StrEnum):
         "ScaleRefused",
         "Accepted",
         "More replicas than at the start: the split is computed over the workers at the start. Only "
-        "partition.method "
-        "local grows.",
+        "partition.method local grows.",
     )
 
     # It comes up
     WAITING_FOR_AGGREGATOR = (
         "WaitingForAggregator",
-        "Progressing WorkersReady Ready",
+        "Progressing WorkersReady Ready Reconciling",
         "The aggregator's pod is not running yet.",
     )
     WAITING_FOR_WORKERS = (
         "WaitingForWorkers",
-        "Progressing WorkersReady Ready",
+        "Progressing WorkersReady Ready Reconciling",
         "Some workers have not connected yet; status.workerStatuses names them.",
     )
     ALL_CONNECTED = "AllConnected", "WorkersReady", "Every worker is connected to the aggregator."
@@ -86,10 +94,9 @@ class Reason(StrEnum):
     # Something is wrong, and the run goes on
     QUORUM_NOT_REACHED = (
         "QuorumNotReached",
-        "Degraded Failed",
-        "Fewer updates than aggregation.quorum at the round's deadline: with deadlinePolicy Wait the "
-        "round waits, with "
-        "Fail the job fails.",
+        "Degraded Progressing WorkersReady Failed Ready Reconciling Stalled",
+        "Fewer updates than aggregation.quorum at the round's deadline: with deadlinePolicy Wait the round "
+        "waits, with Fail the job fails.",
     )
     ROUND_DEGRADED = (
         "RoundDegraded",
@@ -103,13 +110,13 @@ class Reason(StrEnum):
     )
     WORKER_FAILED = (
         "WorkerFailed",
-        "Degraded WorkersReady",
+        "Degraded Progressing WorkersReady Stalled",
         "A worker's pod failed; the message holds its last line. Kubernetes replaces it within the "
         "backoff limit.",
     )
     WORKER_REFUSED = (
         "WorkerRefused",
-        "Degraded WorkersReady",
+        "Degraded WorkersReady Stalled",
         "The aggregator refused a worker: its token, version, job or data split differs. The message says"
         " which.",
     )
@@ -120,18 +127,18 @@ class Reason(StrEnum):
     )
     NODE_OFFLINE = (
         "NodeOffline",
-        "Degraded WorkersReady",
+        "Degraded Progressing WorkersReady Stalled",
         "The node of a worker is not in touch with the cluster; the worker keeps training and is not "
         "replaced.",
     )
     AGGREGATOR_RESTARTING = (
         "AggregatorRestarting",
-        "Degraded",
+        "Degraded Progressing",
         "The aggregator's pod was lost; a new one continues from the checkpoint and workers reconnect.",
     )
     AGGREGATOR_NODE_LOST = (
         "AggregatorNodeLost",
-        "Degraded Stalled",
+        "Degraded Progressing Stalled",
         "The aggregator's node is gone and its pod stays Terminating. Delete the node, or taint it "
         "node.kubernetes.io/out-of-service.",
     )
@@ -142,7 +149,7 @@ class Reason(StrEnum):
     )
     CREDENTIALS_LOST = (
         "CredentialsLost",
-        "Degraded",
+        "Degraded Progressing Stalled",
         "The job's Secret was deleted; running pods go on. It is made anew when you suspend and resume.",
     )
     UNSCHEDULABLE = (
@@ -165,66 +172,112 @@ class Reason(StrEnum):
         "Degraded Progressing Stalled",
         "The namespace's Pod Security level refused a pod; the message names the field and the way out.",
     )
+    POD_REFUSED = (
+        "PodRefused",
+        "Degraded Progressing Stalled",
+        "The API server or an admission webhook refused a pod or another object of the job; the message "
+        "holds its words.",
+    )
+    PORT_TAKEN = (
+        "PortTaken",
+        "Degraded Progressing Stalled",
+        "The port that spec.aggregator.expose asks for is taken; write another expose.port, or another "
+        "nodeName.",
+    )
+    IMAGE_UNUSABLE = (
+        "ImageUnusable",
+        "Degraded Progressing Stalled",
+        "An image starts no engram: it lacks the command, or is built for another processor. Use the "
+        "runtime image, or one built on it.",
+    )
+    CONTAINER_NOT_CREATED = (
+        "ContainerNotCreated",
+        "Degraded Progressing Stalled",
+        "The kubelet cannot create a container: a Secret, a ConfigMap or a setting of its pod template is "
+        "wrong; the message holds its words.",
+    )
+    MOUNT_FAILED = (
+        "MountFailed",
+        "Degraded Progressing Stalled",
+        "A volume of a pod cannot be mounted: the claim, path, Secret or ConfigMap that the job names is "
+        "missing.",
+    )
+    POD_EVICTED = (
+        "PodEvicted",
+        "Degraded Progressing WorkersReady Stalled",
+        "A node was drained or ran short and gave up a pod; Kubernetes starts it again, at no cost of its "
+        "tries.",
+    )
+    WORKER_RESTARTING = (
+        "WorkerRestarting",
+        "Degraded Progressing WorkersReady",
+        "A worker was told to stop and saved its state (exit code 75); Kubernetes starts it again.",
+    )
     GPU_NOT_ADMITTED = (
         "GPUNotAdmitted",
-        "Degraded WorkersReady",
+        "Degraded Progressing Stalled WorkersReady",
         "The kubelet did not admit a GPU pod (UnexpectedAdmissionError); it is tried again.",
     )
     OUT_OF_MEMORY = (
         "OutOfMemory",
-        "Degraded Failed WorkersReady",
+        "Degraded Progressing WorkersReady Failed Ready Reconciling Stalled",
         "A container was killed for memory; raise resources.limits.memory or lower batchSize.",
     )
     CHECKPOINT_FAILED = (
         "CheckpointFailed",
-        "Degraded Failed Stalled",
+        "Degraded Progressing WorkersReady Failed Ready Reconciling Stalled",
         "The checkpoint cannot be written (disk full) or read; the one before is kept. Make room, then "
-        "resume.",
+        "delete the job and apply it anew.",
     )
 
     # It rests
     SUSPENDED = (
         "Suspended",
-        "Suspended Progressing Ready",
+        "Suspended Progressing WorkersReady Ready Reconciling",
         "spec.suspend is true: pods are gone, the checkpoint is kept.",
     )
     RESUMED = "Resumed", "Suspended", "spec.suspend is false again: the run continues at the same round."
 
     # It ends
-    FINISHED = "Finished", "Complete Progressing Ready Reconciling", "All tasks are done."
+    FINISHED = "Finished", "Complete Progressing WorkersReady Ready Reconciling", "All tasks are done."
     CONFIGURATION_ERROR = (
         "ConfigurationError",
-        "Failed Degraded Stalled",
+        "Failed Degraded Progressing WorkersReady Ready Reconciling Stalled",
         "A pod ended with exit code 42: the message holds its last line, which says what to write.",
     )
     DATA_ERROR = (
         "DataError",
-        "Failed Degraded Stalled WorkersReady",
+        "Failed Degraded Progressing WorkersReady Ready Reconciling Stalled",
         "Data are missing, unreadable or corrupt (exit code 43): check volume, path and "
         "spec.workers[].runAsUser.",
     )
     NUMERICAL_ERROR = (
         "NumericalError",
-        "Failed Stalled",
+        "Failed Degraded Progressing WorkersReady Ready Reconciling Stalled",
         "A loss or an update is not finite; lower the learning rate or set training.gradientClip.",
     )
     BACKOFF_LIMIT_EXCEEDED = (
         "BackoffLimitExceeded",
-        "Failed",
+        "Failed Progressing WorkersReady Ready Reconciling Stalled",
         "A pod failed more often than runPolicy.backoffLimit allows.",
     )
     DEADLINE_EXCEEDED = (
         "DeadlineExceeded",
-        "Failed",
+        "Failed Progressing WorkersReady Ready Reconciling Stalled",
         "The job was active for longer than runPolicy.activeDeadlineSeconds.",
     )
     PENDING_DEADLINE_EXCEEDED = (
         "PendingDeadlineExceeded",
-        "Failed Degraded",
+        "Failed Degraded Progressing WorkersReady Ready Reconciling Stalled",
         "A pod was pending for longer than runPolicy.pendingDeadlineSeconds; the message says why.",
     )
-    RUN_FAILED = "RunFailed", "Failed", "The aggregator gave up; the message holds its last line."
-    NOT_FAILED = "NotFailed", "Failed Complete", "The job has not ended in this way."
+    RUN_FAILED = (
+        "RunFailed",
+        "Failed Progressing WorkersReady Ready Reconciling Stalled",
+        "The aggregator gave up; the message holds its last line.",
+    )
+    NOT_COMPLETE = "NotComplete", "Complete", "The run has not come to its end."
+    NOT_FAILED = "NotFailed", "Failed", "The run has not failed."
 
     # Its results
     REPORT_PENDING = "ReportPending", "ReportReady", "The report is being written."

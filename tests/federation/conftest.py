@@ -21,6 +21,7 @@ from engram.federation.messages import (
     Consolidated,
     Evaluate,
     Heartbeat,
+    Hello,
     Shared,
     Tensors,
     Train,
@@ -171,11 +172,18 @@ class Recorder:
     bytes: dict[tuple[str, str], int] = field(default_factory=dict)
     states: dict[str, WorkerState] = field(default_factory=dict)
     beats: list[Heartbeat] = field(default_factory=list)
+    hellos: dict[str, Hello] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
     def worker_changed(self, worker: str, state: WorkerState) -> None:
         self.states[worker] = state
         self.events.append(("worker", worker, state))
+
+    def introduced(self, worker: str, hello: Hello) -> None:
+        self.hellos[worker] = hello
+
+    def worker_failed(self, worker: str, text: str, exit_code: int) -> None:
+        self.events.append(("failed", worker, text, exit_code))
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         self.beats.append(beat)

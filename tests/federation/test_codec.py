@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from engram.errors import ProtocolError
+from engram import __version__
+from engram.errors import ProtocolError, RefusedError
 from engram.federation.codec import (
     CHUNK,
     DOWN,
@@ -156,9 +157,24 @@ def test_headers_of_any_shape_give_a_message_or_a_protocol_error(kind: str, data
 def with_error_or_not(data: bytes) -> None:
     try:
         message = Decoder[Message](ANY).decode(data)
-    except ProtocolError:
+    except (ProtocolError, RefusedError):  # a hello may turn out to be another version's
         return
     assert type(message).__name__ in ANY
+
+
+@pytest.mark.parametrize(
+    ("fields", "theirs"),
+    [
+        ({"worker": "w", "protocol": 1}, "w runs an older engram (protocol 1)"),
+        ({"worker": "w", "protocol": 7, "version": "9.0", "mood": "good"}, "w runs engram 9.0 (protocol 7)"),
+    ],
+)
+def test_a_hello_of_another_version_is_refused_whatever_its_fields_are(
+    fields: dict[str, Any], theirs: str
+) -> None:
+    with pytest.raises(RefusedError) as caught:
+        Decoder[Message](ANY).decode(packed(["Hello", fields, []]))
+    assert str(caught.value).startswith(f"{theirs}, the aggregator engram {__version__} (protocol ")
 
 
 def packed(header: object, body: bytes = b"") -> bytes:

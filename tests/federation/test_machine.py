@@ -12,6 +12,7 @@ from engram.federation.events import (
     Failed,
     Joined,
     Left,
+    Resized,
     Tick,
     UpdateIn,
 )
@@ -341,3 +342,49 @@ def test_the_core_is_fast_enough_for_ten_thousand_workers() -> None:
         assert len(of(act.Aggregate, drive.after(100))[0].workers) == 4500
     drive.close(1, *workers)
     assert drive.last[-1] == act.End("complete", "")
+
+
+class TestResizedGroups:
+    EDGE = tuple(f"trainworker-edge-{index}" for index in range(3))
+
+    @pytest.fixture(params=[False, True], ids=["computed split", "elastic"])
+    def drive(self, request: pytest.FixtureRequest) -> Drive:
+        made = Drive(workers=self.EDGE, rounds=(3,), elastic=request.param)
+        made.join(*self.EDGE)
+        return made
+
+    def test_a_round_waits_no_more_for_workers_beyond_the_new_number(self, drive: Drive) -> None:
+        first, second, third = self.EDGE
+        drive.round(1, 1, first, second)
+        drive(Left(third))
+        assert not of(act.Aggregate, drive.last)
+        assert of(act.Aggregate, drive(Resized({"edge": 2}))) == [act.Aggregate(1, 1, (first, second), ())]
+        assert of(act.OpenStage, drive.last) == [act.OpenStage("round", 1, 2, (first, second))]
+        assert drive.machine.cursor.members == (first, second)
+
+    def test_an_answer_that_is_in_counts_though_its_worker_goes(self, drive: Drive) -> None:
+        first, second, third = self.EDGE
+        drive.round(1, 1, third, first)
+        drive(Resized({"edge": 2}))
+        assert of(act.Aggregate, drive.round(1, 1, second)) == [act.Aggregate(1, 1, self.EDGE, ())]
+        assert of(act.OpenStage, drive.last)[0].workers == (first, second)
+
+    def test_who_rests_is_told_to_wait_until_its_group_grows_again(self, drive: Drive) -> None:
+        first, second, third = self.EDGE
+        drive(Resized({"edge": 1}))
+        drive(Left(third))
+        assert drive.join(third) == [act.Greet(third), act.Hold(third)]
+        assert of(act.OpenStage, drive.round(1, 1, first))[0].workers == (first,)
+        drive(Resized({"edge": 3}))
+        assert of(act.OpenStage, drive.round(1, 2, first))[0].workers == self.EDGE
+        assert {order.worker for order in of(act.SendTrain, drive.last)} == {first, second, third}
+
+    def test_other_groups_are_untouched(self, drive: Drive) -> None:
+        assert drive(Resized({"gpu": 1})) == []
+        assert drive.machine.missing == self.EDGE
+
+
+def test_an_elastic_run_that_resumes_gathers_the_workers_of_now() -> None:
+    drive = Drive(act.Cursor(1, 2, (A,)), workers=(A, B), elastic=True)
+    assert not of(act.OpenStage, drive.join(A))
+    assert of(act.OpenStage, drive.join(B))[0].workers == (A, B)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from engram.federation.tokens import authenticator, worker_token
+from engram.federation.tokens import authenticator
+from engram.spec.tokens import worker_token
 
 
 def test_a_token_is_the_hmac_that_the_operator_writes_into_the_secret() -> None:

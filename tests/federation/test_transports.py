@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engram.errors import EngramError, FederationError, NumericalError
+from engram.errors import EngramError, FederationError, NumericalError, RetryError
 from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.inprocess import run_in_process
 from engram.federation.messages import Tensors, Train
 from engram.federation.outcome import Outcome
-from engram.federation.tokens import authenticator, worker_token
+from engram.federation.tokens import authenticator
 from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
+from engram.spec.tokens import worker_token
 
 KEY = b"a key of the tests"
 A, B, C = (f"trainworker-edge-{index}" for index in range(3))
@@ -66,6 +67,9 @@ class WebSocket:
         self.clock = FastClock()
         self.errors: dict[str, Exception] = {}
         self.reasons: dict[str, str] = {}
+        self.drains = 0
+        """So many times an aggregator that was stopped is followed by another one."""
+        self._stopped = threading.Event()
         self._port = 0
         self._listening = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -91,10 +95,16 @@ class WebSocket:
                         if stop is not None and stop():
                             stopping.set()
                         await asyncio.wait({serving}, timeout=0.01)
+                    if serving.result().reason == "suspended" and self.drains:
+                        self.drains -= 1
+                        stopping.clear()
+                        continue
                     return serving.result()
                 except Killed:
                     continue
         finally:
+            if stopping.is_set():
+                self._stopped.set()
             for thread in self._threads:
                 await asyncio.to_thread(thread.join)
 
@@ -128,7 +138,7 @@ class WebSocket:
                         token=worker_token(KEY, "uid", name),
                         attempt=attempt,
                         orphan_seconds=30,
-                        stop=threading.Event(),
+                        stop=self._stopped,
                     )
                     return
                 except Killed:
@@ -331,6 +341,26 @@ def test_a_worker_that_joins_at_task_3_takes_part_from_there(
     assert same_bits(outcomes[0].weights, outcomes[1].weights)
 
 
+def test_workers_of_a_drained_aggregator_stay_and_go_on_with_the_next(
+    make_federation: MakeFederation,
+    expected: Callable[..., Outcome],
+    same_bits: SameBits,
+    tmp_path: Path,
+) -> None:
+    transport = WebSocket()
+    transport.drains = 1
+    federation = fast(make_federation, CheckpointStore(tmp_path))
+    learners = federation.workers()
+    asked = iter([False] * 5 + [True])
+    outcome = transport.run(federation, learners, stop=lambda: next(asked, False))
+    assert outcome.reason == "complete"
+    assert transport.drains == 0
+    assert outcome.history.faults.resumes == 1
+    assert set(transport.reasons.values()) == {"complete"}
+    assert not transport.errors
+    assert same_bits(outcome.weights, expected().weights)
+
+
 def test_stopped_in_the_middle_and_resumed_gives_the_same_bits(
     transport: Transport,
     make_federation: MakeFederation,
@@ -347,7 +377,8 @@ def test_stopped_in_the_middle_and_resumed_gives_the_same_bits(
     assert outcome.reason == "suspended"
     assert [(row.task, row.round) for row in outcome.history.rounds] == [(1, 1), (1, 2)]
     if isinstance(transport, WebSocket):
-        assert set(transport.reasons.values()) == {"suspended"}
+        assert not transport.reasons  # nobody said that the run is over; they were told to stop
+        assert {type(error) for error in transport.errors.values()} == {RetryError}
     resumed = type(transport)().run(federation, federation.workers())
     assert resumed.reason == "complete"
     assert resumed.history.faults.resumes == 1

@@ -4,7 +4,8 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -124,15 +125,44 @@ def test_close_frees_the_port_and_may_be_called_twice() -> None:
         assert ask(second, "/healthz")[0] == 200
 
 
-def test_a_run_that_was_scraped_waits_for_one_more(server: StatusServer) -> None:
-    assert not server.wait_for_scrape(60)
-    for _ in range(3):
+def test_not_ready_says_503_until_it_is() -> None:
+    ready = threading.Event()
+    with StatusServer(CollectorRegistry(), dict, dict, ready=ready.is_set) as server:
+        assert ask(server, "/healthz")[0] == 503
+        ready.set()
+        assert ask(server, "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(("scrapes", "again"), [(0, False), (2, False), (3, True)])
+def test_the_end_waits_for_the_record_and_for_a_scrape_where_there_were_some(
+    server: StatusServer, source: Source, scrapes: int, again: bool
+) -> None:
+    for _ in range(scrapes):
         ask(server, "/metrics")
     # The count rises after the answer is written, so the last one may still be on its way.
-    with server._scraped:
-        assert server._scraped.wait_for(lambda: server.scrapes == 3, timeout=5)
-    scraper = threading.Timer(0.0, ask, (server, "/metrics"))
-    scraper.start()
-    assert server.wait_for_scrape(10)
-    scraper.join()
-    assert not server.wait_for_scrape(0.01)
+    wait_until(lambda: server.scrapes == scrapes)
+    assert ask(server, "/v1/record")[0] == 404
+    lingering = threading.Thread(target=server.linger, args=(60.0, threading.Event()))
+    lingering.start()
+    assert lingering.is_alive()
+    source.record = {"status": "complete"}
+    assert ask(server, "/v1/record")[0] == 200
+    if again:
+        assert lingering.is_alive()
+        wait_until(lambda: ask(server, "/metrics")[0] == 200 and not lingering.is_alive())
+    lingering.join(10)
+    assert not lingering.is_alive()
+
+
+def test_the_end_waits_only_so_long_or_until_told_to_stop(server: StatusServer) -> None:
+    told = threading.Event()
+    server.linger(0.05, told)
+    told.set()
+    server.linger(60.0, told)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + 10, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)

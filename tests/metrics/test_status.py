@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from engram.federation.history import Faults, History
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Hello
+from engram.federation.versions import PROTOCOL
 from engram.metrics.status import WORKERS_SHOWN, LiveStatus, decimal, timestamp
 
 CLASSES = [[0, 1], [2, 3], [4, 5]]
@@ -119,9 +120,39 @@ def test_workers_not_fine_come_first_and_the_list_is_bounded() -> None:
 
 def test_a_newcomer_is_taken_in_with_the_group_of_its_name(live: LiveStatus) -> None:
     live.worker_changed("trainworker-gpu-7", "connected")
-    live.described("trainworker-gpu-7", device="cuda:0")
+    live.introduced("trainworker-gpu-7", hello("trainworker-gpu-7", device="cuda:0"))
     (row,) = live.as_dict()["workerStatuses"]
     assert (row["group"], row["device"], row["lastSeenTime"]) == ("gpu", "cuda:0", "2025-10-09T08:53:20Z")
+
+
+def test_what_is_wrong_with_a_worker_is_said_until_it_is_back(live: LiveStatus) -> None:
+    name = "trainworker-edge-0"
+
+    def message() -> str | None:
+        live.worker_changed(name, "connected")
+        (row,) = live.as_dict()["workerStatuses"]
+        found: str | None = row.get("message")
+        return found
+
+    live.introduced(name, hello(name, trouble="agg:7363: DNS: agg is not known here"))
+    assert message() == "agg:7363: DNS: agg is not known here"
+    live.worker_failed(name, "ValueError: " + "x" * 300 + "\nTraceback ...", 1)
+    assert len(message() or "") == 256
+    live.introduced(name, hello(name))
+    assert message() is None
+
+
+def test_the_display_counts_workers_that_are_done_and_the_present_size_of_the_groups(
+    live: LiveStatus,
+) -> None:
+    for index in range(2):
+        live.worker_changed(f"trainworker-edge-{index}", "finished")
+    live.resized(2)
+    assert live.as_dict()["display"]["workers"] == "2/2"
+
+
+def hello(worker: str, **said: str) -> Hello:
+    return Hello(worker, 1, PROTOCOL, "job", "split", 10, **said)  # type: ignore[arg-type]
 
 
 def test_reconnects_and_refusals_are_counted(live: LiveStatus) -> None:

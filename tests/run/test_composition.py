@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
+from engram.federation.messages import Hello, LabelCounts
+from engram.federation.versions import PROTOCOL
 from engram.metrics.matrix import AccuracyMatrix
 from engram.report.compare import load_record
 from engram.run.composition import Place, compose, compose_for_worker
@@ -73,11 +75,27 @@ def test_a_worker_reads_its_own_data_only(local: dict[str, Any], tmp_path: Path)
 def test_an_aggregator_pod_records_no_shares_that_it_cannot_see(
     local: dict[str, Any], tmp_path: Path
 ) -> None:
-    composition = compose(parse_job(local), Place(tmp_path, mount=tmp_path))
-    record = Recorder(composition, environment("websocket", "engram aggregator")).record(History(), "running")
+    composition = compose(parse_job(local), Place(tmp_path, mount=tmp_path, alone=True))
+    recorder = Recorder(composition, environment("websocket", "engram aggregator"))
+    record = recorder.record(History(), "running")
     assert record.split.labelled == {}
     assert [worker.samples for worker in record.workers] == [0, 0, 0]
     assert exemplar_warning(composition) == ()
+    # What it cannot see it is told, by newcomers of elastic groups, too.
+    (task, *_) = composition.split.tasks
+    labels = LabelCounts(dict.fromkeys(task, 3), dict.fromkeys(task, 1))
+    newcomer = "trainworker-edge-9"
+    hello = Hello(newcomer, 1, PROTOCOL, "job", "split", 8, device="cpu", labels=labels)
+    Keeper(recorder, RunDirectory(tmp_path)).introduced(newcomer, hello)
+    record = recorder.record(History(), "running")
+    assert record.split.labelled == {newcomer: dict.fromkeys(task, 3)}
+    assert record.split.unlabelled == {newcomer: dict.fromkeys(task, 1)}
+    assert record.workers[-1].model_dump(include={"name", "group", "samples"}) == {
+        "name": newcomer,
+        "group": "edge",
+        "samples": 8,
+    }
+    assert any(note.startswith(f"{newcomer} holds no samples of task") for note in record.notes)
 
 
 def test_exemplar_budgets_above_half_of_the_labels_are_a_warning(
@@ -117,12 +135,13 @@ def test_cost_adds_up_rounds_and_task_ends() -> None:
 def test_the_record_is_written_after_every_task(document: dict[str, Any], tmp_path: Path) -> None:
     composition = compose(parse_job(document), Place(tmp_path))
     directory = RunDirectory(tmp_path)
-    recorder = Recorder(
-        composition, environment("in-process", "engram run"), devices={"trainworker-edge-0": "cpu"}
-    )
+    recorder = Recorder(composition, environment("in-process", "engram run"))
     write_record(directory, recorder.record(History(), "running"))
     assert not directory.matrix.exists()
-    Keeper(recorder, directory).task_closed(history().tasks[0], history())
+    keeper = Keeper(recorder, directory)
+    worker = "trainworker-edge-0"
+    keeper.introduced(worker, Hello(worker, 1, PROTOCOL, "job", "split", 10, device="cpu"))
+    keeper.task_closed(history().tasks[0], history())
     record = load_record(tmp_path)
     assert record.status == "running"
     assert record.completed is None

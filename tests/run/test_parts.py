@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from engram.errors import ConfigurationError
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
-from engram.run.commands import worker_endpoints
 from engram.run.composition import Place
 from engram.run.display import Display, LiveDisplay, PlainDisplay, duration, headline, open_display, panel
+from engram.run.endpoints import Endpoints
 from engram.run.identity import find_worker, read_key
 from engram.run.observers import Lines, size
 from engram.run.ports import LOOPBACK, Reservation
@@ -24,6 +25,7 @@ from engram.run.runner import resume_command
 from engram.run.source import FOLDER_ANNOTATION, place_of, with_origin
 from engram.run.stop import Stop
 from engram.run.watch import LineTail
+from engram.run.worker import missing_gpu
 from engram.spec import parse_job
 
 
@@ -128,16 +130,41 @@ def test_the_command_that_resumes(command: list[str], expected: str) -> None:
     assert resume_command(command, Path("r")) == expected
 
 
-def test_endpoints_come_from_the_options_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_come_from_options_or_from_file_and_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "endpoints"
+    ask = Endpoints((), file)
     with pytest.raises(ConfigurationError, match="AGG_IP"):
-        worker_endpoints([])
+        ask()
     monkeypatch.setenv("AGG_IP", "10.0.0.1")
-    assert worker_endpoints([]) == ("10.0.0.1:7363",)
+    assert ask() == ("10.0.0.1:7363",)
     monkeypatch.setenv("AGG_PORT", "30000")
-    assert worker_endpoints([]) == ("10.0.0.1:30000",)
+    assert ask() == ("10.0.0.1:30000",)
     monkeypatch.setenv("ENGRAM_AGGREGATOR_ENDPOINTS", "a:1, b:2")
-    assert worker_endpoints([]) == ("a:1", "b:2")
-    assert worker_endpoints(["c:3"]) == ("c:3",)
+    assert ask() == ("a:1", "b:2", "10.0.0.1:30000")
+    file.write_text("c:3\n\n10.0.0.1:30000\n")
+    assert ask() == ("c:3", "10.0.0.1:30000", "a:1", "b:2")
+    assert Endpoints(("d:4",), file)() == ("d:4",)
+    with pytest.raises(ConfigurationError, match="write d:7363"):
+        Endpoints(("d",))()
+
+
+def test_a_gpu_group_without_a_gpu_says_why(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document["spec"]["workers"][0]["gpus"] = {"count": 2}
+    job = parse_job(document)
+    (worker, *_) = job.workers()
+    assert missing_gpu(job, worker, "cuda") == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    said = missing_gpu(job, worker, "cpu")
+    assert said == "2 nvidia.com/gpu asked for, but training runs on the CPU: CUDA_VISIBLE_DEVICES hides them"
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "is built without CUDA: give the group an image with it" in missing_gpu(job, worker, "cpu")
+    document["spec"]["workers"][0]["gpus"] = {"count": 0}
+    assert missing_gpu(parse_job(document), worker, "cpu") == ""
 
 
 def test_lines_of_rounds_and_tasks() -> None:

@@ -13,32 +13,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from engram.errors import ConfigurationError, ProtocolError, RefusedError, RetryError
 from engram.federation.codec import DOWN, Decoder, Encoded, Encoder
-from engram.federation.messages import Down, Heartbeat, Log, Message, Reject, Up, Welcome
+from engram.federation.messages import (
+    Down,
+    Heartbeat,
+    LabelCounts,
+    Log,
+    Message,
+    Reject,
+    Up,
+    Welcome,
+)
 from engram.federation.roles import LocalLearner
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.backoff import Backoff
+from engram.federation.websocket.complaints import Complaints
+from engram.federation.websocket.dial import CLOSE_SECONDS, Unreachable, explain, open_connection, url_of
 from engram.federation.websocket.inbox import Inbox
+from engram.federation.websocket.tls import TlsClient
 from engram.federation.websocket.usage import gpu_bytes, resident_bytes
 from engram.federation.websocket.wire import (
     CLOSE_BAD_MESSAGE,
     CLOSE_REPLACED,
     CLOSE_TOO_LARGE,
-    PATH,
-    SUBPROTOCOL,
     WORKER_HEADER,
     bearer,
     close_within,
@@ -46,8 +54,6 @@ from engram.federation.websocket.wire import (
 )
 from engram.federation.worker import WorkerSession, failure_of
 
-OPEN_SECONDS = 20.0
-CLOSE_SECONDS = 2.0
 POLL_SECONDS = 0.2
 """How often the training thread looks whether it is to stop."""
 PROBE_SECONDS, PROBES = 15.0, 4
@@ -60,10 +66,11 @@ class Target(NamedTuple):
     """Where to connect and as whom."""
 
     worker: str
-    endpoints: tuple[str, ...]
-    """URLs, tried in turn."""
+    endpoints: Callable[[], Sequence[str]]
+    """Asked before each round of attempts; URLs or host:port, tried in their order."""
     token: str
     orphan_seconds: float
+    tls: TlsClient | None = None
 
 
 class _Link:
@@ -79,10 +86,13 @@ class _Link:
         self._connection = 0
         """Number of the current connection."""
         self._outbox: asyncio.Queue[Message | None] | None = None
-        self._leaving = self._welcomed = False
+        self._leaving = self._welcomed = self._opened = False
         self._contact = time.monotonic()
         """When the aggregator last gave a sign of life."""
         self._backoff = Backoff(f"{target.worker}/reconnect")
+        self._complaints = Complaints(lambda text: log.warning("%s: %s", target.worker, text))
+        self._good = ""
+        """The endpoint that worked last; tried first after a cut."""
         self._thread = threading.Thread(target=self._main, name="engram-network", daemon=True)
 
     # For the training thread.
@@ -129,33 +139,54 @@ class _Link:
 
     async def _keep_connected(self) -> None:
         """Connect again and again until the end, or until there is no point in it: raises why."""
-        turn, orphan_seconds = 0, self._target.orphan_seconds
+        orphan_seconds = self._target.orphan_seconds
         while True:
-            endpoint = self._target.endpoints[turn % len(self._target.endpoints)]
-            unwanted = False
-            try:
-                await self._connect(endpoint)
-            except InvalidStatus as error:
-                if error.response.status_code in (401, 403):
-                    body = bytes(error.response.body or b"").decode(errors="replace").strip()
-                    raise RefusedError(f"{endpoint} refused {self._target.worker}: {body}") from error
-                log.info("%s answered %s", endpoint, error.response.status_code)
-            except ConnectionClosed as error:
-                unwanted = self._why_closed(endpoint, error)
-            except ProtocolError as error:
-                log.warning("%s sent what is no message: %s", endpoint, error)
-                unwanted = True
-            except (OSError, TimeoutError, WebSocketException) as error:
-                log.info("%s: %s", endpoint, error)
-            if self._leaving or self.inbox.over:
-                return
-            turn += 1
+            unwanted, refused = False, ""
+            for endpoint in self._candidates():
+                self._welcomed = False
+                try:
+                    unwanted = await self._attempt(endpoint)
+                except Unreachable as trouble:
+                    self._complaints.add(endpoint, trouble, time.monotonic() - self._contact)
+                    refused = refused or (str(trouble) if trouble.step == "token" else "")
+                if self._leaving or self.inbox.over:
+                    return
+                if self._welcomed or unwanted:
+                    break
+            else:
+                if refused:
+                    raise RefusedError(f"the aggregator refused {self._target.worker}: {refused}")
             silent = time.monotonic() - self._contact
             if silent >= orphan_seconds:
-                endpoints = ", ".join(self._target.endpoints)
-                raise RetryError(f"no contact with {endpoints} for {silent:.0f} s")
+                wrong = self._complaints.summary() or ", ".join(self._target.endpoints())
+                raise RetryError(f"no contact with the aggregator for {silent:.0f} s: {wrong}")
             delay = self._backoff.next(silent, unwanted=unwanted)
             await asyncio.sleep(min(delay, orphan_seconds - silent))
+
+    def _candidates(self) -> list[str]:
+        """Return the endpoints as they are now, the one that worked last before the others."""
+        endpoints = list(self._target.endpoints())
+        return sorted(endpoints, key=lambda endpoint: endpoint != self._good)
+
+    async def _attempt(self, endpoint: str) -> bool:
+        """Connect and stay; return whether the aggregator ended the connection on purpose.
+
+        Raises Unreachable when there was no connection, and what makes every further attempt pointless.
+        """
+        url = url_of(endpoint, tls=self._target.tls is not None)
+        try:
+            await self._connect(endpoint, url)
+        except ConnectionClosed as error:
+            return self._why_closed(endpoint, error)
+        except ProtocolError as error:
+            log.warning("%s sent what is no message: %s", endpoint, error)
+            return True
+        except (Unreachable, OSError, WebSocketException) as error:
+            if self._opened:
+                log.info("%s: %s", endpoint, error)
+                return False
+            raise explain(error, url, self._target.tls) from error
+        return False
 
     def _why_closed(self, endpoint: str, error: ConnectionClosed) -> bool:
         """Return whether the aggregator ended a connection on purpose. Raises when it always would."""
@@ -175,26 +206,21 @@ class _Link:
             self._backoff.reset()
         return False
 
-    async def _connect(self, endpoint: str) -> None:
+    async def _connect(self, endpoint: str, url: str) -> None:
         """Hold one connection until told to leave; its end, whatever it is, raises."""
-        async with connect(
-            endpoint,
-            additional_headers={
-                "Authorization": bearer(self._target.token),
-                WORKER_HEADER: self._target.worker,
-            },
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            ping_interval=None,
-            open_timeout=OPEN_SECONDS,
-            close_timeout=CLOSE_SECONDS,
-            max_size=None,
-            proxy=None if _is_loopback(endpoint) else True,
-        ) as peer:
+        self._opened = False
+        headers = {"Authorization": bearer(self._target.token), WORKER_HEADER: self._target.worker}
+        async with await open_connection(url, self._target.tls, headers) as peer:
+            self._opened = True
+            self._complaints.mended(endpoint)
+            if endpoint != self._good:
+                log.info("%s: connected to %s", self._target.worker, endpoint)
+            self._good = endpoint
             end_half_open(peer)
             outbox: asyncio.Queue[Message | None] = asyncio.Queue()
             period: asyncio.Queue[float] = asyncio.Queue()
-            self._connection, self._outbox, self._welcomed = self.inbox.open(), outbox, False
+            self._connection, self._outbox = self.inbox.open(), outbox
+            self._session.came(endpoint, self._complaints.summary())
             outbox.put_nowait(self._session.hello())
             parts = [self._send(peer, outbox), self._beat(outbox, period), self._receive(peer, period)]
             tasks = [asyncio.create_task(part) for part in (*parts, self._probe(peer))]
@@ -265,24 +291,33 @@ def run_worker(
     *,
     worker: str,
     job_digest: str,
-    endpoints: Sequence[str],
+    endpoints: Sequence[str] | Callable[[], Sequence[str]],
     token: str,
     attempt: int,
     orphan_seconds: float,
     stop: threading.Event,
+    tls: TlsClient | None = None,
+    labels: LabelCounts | None = None,
+    remark: str = "",
 ) -> str:
-    """Work for the aggregator at one of `endpoints` (ws://host:port) until it says that the run is over.
+    """Work for the aggregator at one of `endpoints` (host:port or a URL) until it says that the run is over.
 
-    Trains in the calling thread. Returns the reason of the end: complete, failed or suspended. Raises
-    RefusedError when the aggregator refuses this worker, RetryError after `orphan_seconds` without contact or
-    when `stop` is set (checked at every training step), and whatever the learner raises, after telling the
-    aggregator.
+    `endpoints` may be a function: it is asked again before each attempt to reconnect, in any thread. `labels`
+    tells the aggregator what this worker holds, where it cannot know by itself, `remark` what a person should
+    know of this worker. Trains in the calling thread.
+    Returns the reason of the end: complete or failed. Raises RefusedError when the aggregator refuses this
+    worker, RetryError after `orphan_seconds` without contact or when `stop` is set (checked at every training
+    step), and whatever the learner raises, after telling the aggregator.
     """
-    session = WorkerSession(learner, worker, job_digest, attempt)
-    target = Target(worker, tuple(_url(endpoint) for endpoint in endpoints), token, orphan_seconds)
-    if not target.endpoints:
-        raise ConfigurationError("no endpoint of the aggregator is given", remedy="write ws://HOST:PORT")
-    link = _Link(target, session)
+    ask = endpoints if callable(endpoints) else partial(tuple, endpoints)
+    if not ask():
+        raise ConfigurationError("no endpoint of the aggregator is given", remedy="write HOST:PORT")
+    for endpoint in ask():
+        url_of(endpoint, tls=tls is not None)
+    if tls is not None:
+        tls.context()
+    session = WorkerSession(learner, worker, job_digest, attempt, labels, remark)
+    link = _Link(Target(worker, ask, token, orphan_seconds, tls), session)
     link.start()
     try:
         return _work(link, session, stop)
@@ -325,21 +360,3 @@ def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
                 link.send(connection, answer)
         link.beat = Heartbeat("idle")
     return session.finish.reason
-
-
-def _url(endpoint: str) -> str:
-    """Return a full URL for ws://host:port, host:port, or a URL with a path of its own."""
-    url = endpoint if "://" in endpoint else f"ws://{endpoint}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ConfigurationError(f"{endpoint!r} is no endpoint", remedy="write ws://HOST:PORT")
-    return url if parts.path.strip("/") else url.rstrip("/") + PATH
-
-
-def _is_loopback(url: str) -> bool:
-    """Return whether `url` is on this machine, which no proxy of the environment can reach."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,11 +13,12 @@ import contextlib
 import errno
 import http
 import logging
+import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
@@ -297,9 +298,11 @@ async def serve(
     stop: asyncio.Event,
     listening: Callable[[int], None],
     clock: Callable[[], float] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Outcome:
     """Run the job over WebSockets until it ends or `stop` is set (then suspended, with a checkpoint).
 
+    Workers of a suspended run are only disconnected: they try again until a new aggregator is there.
     `port` 0 takes a free one; `listening` is told which, once connections are accepted. `authenticate` is
     asked (worker, token) at every handshake. `clock` returns seconds that never go back. Raises
     ConfigurationError when the port cannot be had; what goes wrong later is an Outcome, except for errors
@@ -307,11 +310,12 @@ async def serve(
     """
     hub = _Hub(aggregator, authenticate, clock or Clock())
     try:
-        server = await _listen(hub, host, port)
+        server = await _listen(hub, host, port, tls)
         try:
             listening(server.sockets[0].getsockname()[1])
             await _run(hub, stop)
-            await hub.drain()
+            if aggregator.outcome is None or aggregator.outcome.reason != "suspended":
+                await hub.drain()
         finally:
             server.close()
             try:
@@ -349,8 +353,11 @@ async def _run(hub: _Hub, stop: asyncio.Event) -> None:
         over.cancel()
 
 
-async def _listen(hub: _Hub, host: str, port: int) -> WebSocketServer:
+async def _listen(hub: _Hub, host: str, port: int, tls: ssl.SSLContext | None) -> WebSocketServer:
     settings = hub.aggregator.settings
+    secure: dict[str, Any] = {}
+    if tls is not None:
+        secure = {"ssl": tls, "ssl_handshake_timeout": settings.hello_seconds}
     try:
         return await listen(
             hub.handle,
@@ -365,6 +372,7 @@ async def _listen(hub: _Hub, host: str, port: int) -> WebSocketServer:
             close_timeout=CLOSE_SECONDS,
             max_size=hub.aggregator.message_limit,
             max_queue=FRAMES_AHEAD,
+            **secure,
         )
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE

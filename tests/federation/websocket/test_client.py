@@ -28,6 +28,7 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
+from engram.federation.versions import PROTOCOL
 from engram.federation.websocket.backoff import Backoff
 from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.usage import resident_bytes
@@ -129,7 +130,9 @@ def test_a_worker_says_hello_trains_and_ends(learner: Any, train: MakeTrain) -> 
         assert request.headers["Authorization"] == "Bearer token"
         assert request.headers["Engram-Worker"] == A
         assert talk.connection.subprotocol == "engram.v1"
-        assert talk.hear() == Hello(A, 2, 1, "job", "split", learner.samples, "cpu", None)
+        assert talk.hear() == Hello(
+            A, 2, PROTOCOL, "job", "split", learner.samples, "cpu", None, endpoint=url
+        )
         talk.say(welcome(state=b'{"1": 0.5}'))
         talk.say(train())
         update = talk.hear()
@@ -408,12 +411,12 @@ def test_the_end_of_the_run_interrupts_a_training_that_nobody_waits_for(
         talk.say(welcome())
         talk.say(train())
         assert training.wait(10)
-        talk.say(Finish("suspended"))
+        talk.say(Finish("failed"))
         talk.connection.ping().wait(10)
         finished.set()
 
     with aggregator(script) as url:
-        assert work(learner, url) == "suspended"
+        assert work(learner, url) == "failed"
 
 
 def test_a_failure_is_reported_before_the_worker_ends(learner: Any, train: MakeTrain) -> None:
@@ -442,7 +445,11 @@ def test_an_unexpected_error_is_reported_with_exit_code_1(learner: Any, train: M
         talk.hear()
         talk.say(welcome())
         talk.say(train())
-        assert talk.hear() == Log("IndexError: a bug", 1)
+        said = talk.hear()
+        assert isinstance(said, Log)
+        assert said.exit_code == 1
+        assert said.text.startswith("IndexError: a bug\nTraceback (most recent call last):")
+        assert "in fail" in said.text
 
     with aggregator(script) as url, pytest.raises(IndexError, match="a bug"):
         work(learner, url)
@@ -519,7 +526,7 @@ def test_endpoints_are_tried_in_turn(learner: Any) -> None:
 
 @pytest.mark.parametrize("endpoint", ["http://host:1", "ws://", "ftp://x"])
 def test_an_endpoint_that_is_none_is_a_configuration_error(learner: Any, endpoint: str) -> None:
-    with pytest.raises(ConfigurationError, match="write ws://HOST:PORT"):
+    with pytest.raises(ConfigurationError, match="write HOST:PORT"):
         work(learner, endpoint)
 
 

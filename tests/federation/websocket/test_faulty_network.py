@@ -16,10 +16,11 @@ from engram.errors import RetryError
 from engram.federation.inprocess import run_in_process
 from engram.federation.messages import Tensors
 from engram.federation.outcome import Outcome
-from engram.federation.tokens import authenticator, worker_token
-from engram.federation.websocket import client, server
+from engram.federation.tokens import authenticator
+from engram.federation.websocket import client, dial, server
 from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
+from engram.spec.tokens import worker_token
 
 KEY = b"a key of the tests"
 MakeFederation = Callable[..., Any]
@@ -192,8 +193,9 @@ class Network:
 @pytest.fixture
 def network(make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
     monkeypatch.setattr(client, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(client, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(dial, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(client, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(dial, "CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(server, "CLOSE_SECONDS", 0.2)
 
     def make(faults: dict[str, list[Fault]]) -> Network:
@@ -262,7 +264,7 @@ def test_a_ghost_that_repeats_a_workers_words_does_not_keep_it_out(
 def test_a_worker_whose_aggregator_answers_nobody_leaves_after_its_orphan_seconds(
     make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(dial, "OPEN_SECONDS", 0.05)
     learner = make_federation(workers=1).workers()["trainworker-edge-0"]
 
     async def main() -> None:

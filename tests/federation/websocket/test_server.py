@@ -33,12 +33,15 @@ from engram.federation.messages import (
     Welcome,
 )
 from engram.federation.outcome import Outcome
-from engram.federation.tokens import authenticator, worker_token
+from engram.federation.tokens import authenticator
+from engram.federation.versions import PROTOCOL
 from engram.federation.websocket import server as server_module
 from engram.federation.websocket.server import serve
+from engram.spec.tokens import worker_token
 
 KEY = b"a key of the tests"
 A, B = "trainworker-edge-0", "trainworker-edge-1"
+CLOSE_GOING_AWAY = 1001
 MakeFederation = Callable[..., Any]
 
 
@@ -106,7 +109,7 @@ def hello_of(worker: str, **changes: Any) -> Hello:
     values: dict[str, Any] = {
         "worker": worker,
         "attempt": 0,
-        "protocol": 1,
+        "protocol": PROTOCOL,
         "job_digest": "job",
         "split_digest": "split",
         "samples": 100,
@@ -186,7 +189,7 @@ def test_the_handshake_is_refused_without_the_path_or_the_workers_own_token(
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"protocol": 9}, "version 9"),
+        ({"protocol": 9}, "protocol 9"),
         ({"job_digest": "x"}, "another job file"),
         ({"worker": B}, "speaks for"),
     ],
@@ -449,18 +452,13 @@ def test_heartbeats_and_a_workers_last_words_reach_the_observer(with_server: Wit
     assert (outcome.reason, outcome.exit_code) == ("failed", 42)
 
 
-def test_workers_are_told_that_the_run_is_suspended(with_server: WithServer) -> None:
+def test_workers_of_a_suspended_run_are_disconnected_not_dismissed(with_server: WithServer) -> None:
     async def check(server: Server) -> None:
         async with server.peer(A) as peer:
             await peer.hear()
             await peer.hear()
             server.stop.set()
-            finish = await peer.hear()
-            assert isinstance(finish, Finish)
-            assert finish.reason == "suspended"
-            # Who comes back in the last moment hears it, too.
-            async with server.peer(B) as late:
-                assert isinstance(await late.hear(), Finish)
+            assert await peer.closed() == CLOSE_GOING_AWAY
 
     outcome, _ = with_server(check, linger_seconds=2.0)
     assert (outcome.reason, outcome.exit_code) == ("suspended", 75)
