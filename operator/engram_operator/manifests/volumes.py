@@ -1,0 +1,138 @@
+"""Volumes of the pods: the spec, credentials, data, checkpoint, worker state and /tmp.
+
+A volume of the job file is any source of Kubernetes'; ours differ in where and how they are mounted only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engram.spec.job import FederatedIncrementalJob
+from engram.spec.names import TOKEN_FILE, Environment, MountPath, Role, SpecKey
+from engram.spec.topology import WorkerGroup
+from engram_operator.manifests.labels import metadata
+from engram_operator.manifests.names import (
+    checkpoint_name,
+    credentials_name,
+    spec_name,
+    worker_tokens_name,
+)
+from engram_operator.model import Object
+from engram_operator.settings import Settings
+
+TEMPORARY = "/tmp"
+"""The only place of a pod that can be written without a volume of the job's."""
+SECRET_MODE = 0o440
+"""Readable by the pod's fsGroup, nobody else."""
+TRANSIENT_SOURCES = ("emptyDir", "ephemeral")
+"""Volumes that die with their pod."""
+
+OWN_WORKER = f"$({Environment.WORKER_NAME})"
+"""Expanded by the kubelet: each worker sees its own entry of a volume."""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A volume of a pod with its mount in the main container."""
+
+    volume: Object
+    mount: Object
+
+
+def aggregator_volumes(job: FederatedIncrementalJob, settings: Settings) -> tuple[Mounted, ...]:
+    """Return what the aggregator's pod mounts."""
+    credentials = {"secret": {"secretName": credentials_name(job.name), "defaultMode": SECRET_MODE}}
+    return (
+        _mounted("spec", _config(job), MountPath.SPEC, read_only=True),
+        _mounted("credentials", credentials, MountPath.CREDENTIALS, read_only=True),
+        *_data(job.spec.dataset.volume),
+        _mounted("checkpoint", _checkpoint(job, settings), MountPath.CHECKPOINT),
+        _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
+    )
+
+
+def worker_volumes(job: FederatedIncrementalJob, group: WorkerGroup) -> tuple[Mounted, ...]:
+    """Return what a pod of `group` mounts; of the tokens each container sees its own only."""
+    tokens = {"secret": {"secretName": worker_tokens_name(job.name), "defaultMode": SECRET_MODE}}
+    token = _mounted("credentials", tokens, f"{MountPath.CREDENTIALS}/{TOKEN_FILE}", read_only=True)
+    token.mount["subPathExpr"] = OWN_WORKER
+    state = []
+    if group.state.volume:
+        state = [_mounted("state", group.state.volume, MountPath.STATE)]
+        state[0].mount["subPathExpr"] = OWN_WORKER
+    config = _config(job, cloud=group.placement == "cloud")
+    return (
+        _mounted("spec", config, MountPath.SPEC, read_only=True),
+        token,
+        *_data(group_data(job, group)),
+        *state,
+        _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
+    )
+
+
+def group_data(job: FederatedIncrementalJob, group: WorkerGroup) -> Mapping[str, Any]:
+    """Return the source of the group's data volume: its own, or the data set's; empty: bundled data."""
+    own = group.dataset.volume
+    return job.spec.dataset.volume if own is None else own
+
+
+def checkpoint_is_durable(job: FederatedIncrementalJob, settings: Settings) -> bool:
+    """Return whether the checkpoint outlives the aggregator's pod, so that a suspended run loses nothing."""
+    source = _checkpoint(job, settings)
+    return not any(name in source for name in TRANSIENT_SOURCES)
+
+
+def checkpoint_claim(job: FederatedIncrementalJob, settings: Settings) -> Object | None:
+    """Return the PersistentVolumeClaim for the checkpoint; None when the job needs none of its own."""
+    size, storage_class = _claim(job, settings)
+    if not size:
+        return None
+    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+    if storage_class:
+        spec["storageClassName"] = storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(job, checkpoint_name(job.name), Role.AGGREGATOR),
+        "spec": spec,
+    }
+
+
+def _claim(job: FederatedIncrementalJob, settings: Settings) -> tuple[str, str]:
+    """Return size and storage class of the claim; an empty size: none is made."""
+    checkpoint = job.spec.aggregator.checkpoint
+    if checkpoint.volume:
+        return "", ""
+    if checkpoint.size:
+        return checkpoint.size, checkpoint.storage_class_name
+    return settings.checkpoint_size, settings.checkpoint_storage_class
+
+
+def _checkpoint(job: FederatedIncrementalJob, settings: Settings) -> Mapping[str, Any]:
+    """Return the source of the checkpoint's volume: the job's, a claim of ours, or an emptyDir."""
+    if job.spec.aggregator.checkpoint.volume:
+        return job.spec.aggregator.checkpoint.volume
+    if _claim(job, settings)[0]:
+        return {"persistentVolumeClaim": {"claimName": checkpoint_name(job.name)}}
+    return {"emptyDir": {}}
+
+
+def _config(job: FederatedIncrementalJob, *, cloud: bool = False) -> Object:
+    """Return the source of the spec's volume; `cloud`: with the endpoints for pods that have cluster DNS."""
+    chosen = SpecKey.CLOUD_ENDPOINTS if cloud else SpecKey.ENDPOINTS
+    files = (SpecKey.JOB, SpecKey.DIGEST, SpecKey.ENDPOINTS, SpecKey.REPLICAS, SpecKey.CA)
+    items = [{"key": str(chosen if path is SpecKey.ENDPOINTS else path), "path": str(path)} for path in files]
+    return {"configMap": {"name": spec_name(job.name), "items": items}}
+
+
+def _data(source: Mapping[str, Any]) -> tuple[Mounted, ...]:
+    return (_mounted("data", source, MountPath.DATA, read_only=True),) if source else ()
+
+
+def _mounted(name: str, source: Mapping[str, Any], path: str, *, read_only: bool = False) -> Mounted:
+    mount: Object = {"name": name, "mountPath": str(path)}
+    if read_only:
+        mount["readOnly"] = True
+    return Mounted({"name": name, **source}, mount)

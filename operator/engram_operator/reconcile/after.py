@@ -1,0 +1,61 @@
+"""A job that has ended: its pods are cleaned up, later it goes itself. Nothing is made again.
+
+Needs Jobs alone, which the watches know: a finished job costs no request.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from engram.spec.names import KIND, Condition, Reason
+from engram_operator.manifests import job_patch
+from engram_operator.model import JobView, Object, Observed, Patch, Plan, Removal, parse_time
+from engram_operator.status import view
+
+_STOPPED_BY_US = frozenset({Reason.DEADLINE_EXCEEDED, Reason.PENDING_DEADLINE_EXCEEDED})
+
+
+def plan_after(raw: Object, observed: Observed, now: datetime) -> Plan:
+    """Return what is left to do for a job whose `completionTime` is set.
+
+    cleanPodPolicy All removes every Job with its pods, Running those that have not ended, None nothing. A run
+    that a deadline ended is stopped under any policy: with None its Jobs are suspended, not removed.
+    """
+    status, policy = raw["status"], (raw.get("spec") or {}).get("runPolicy") or {}
+    completed = parse_time(status["completionTime"]) or now
+    ttl = policy.get("ttlSecondsAfterFinished")
+    left = None if ttl is None else (completed + timedelta(seconds=ttl) - now).total_seconds()
+    if left is not None and left <= 0:
+        meta = raw["metadata"]
+        return Plan(delete=(Removal(KIND, meta["name"], meta.get("uid", "")),))
+    clean = policy.get("cleanPodPolicy", "Running")
+    present = [job for job in observed.jobs.values() if not job.deleting]
+    gone = [job for job in present if clean == "All" or (clean == "Running" and _unfinished(job))]
+    return Plan(
+        patch=_stopped(raw, present) if clean == "None" else (),
+        delete=tuple(Removal("Job", job.name, job.uid) for job in gone),
+        status=_seen(raw),
+        wake_after=left,
+    )
+
+
+def _unfinished(job: JobView) -> bool:
+    return not job.succeeding and job.failing is None
+
+
+def _stopped(raw: Object, jobs: list[JobView]) -> tuple[Patch, ...]:
+    failed = view(raw["status"], Condition.FAILED)
+    if failed is None or not failed.true or failed.reason not in _STOPPED_BY_US:
+        return ()
+    patches = [job_patch(job, suspend=True, replicas=job.completions) for job in jobs]
+    return tuple(patch for patch in patches if patch is not None)
+
+
+def _seen(raw: Object) -> Object | None:
+    """Return the status with the generation that an edit after the end has made; None: there was none."""
+    generation = raw["metadata"].get("generation", 0)
+    status: Object = raw["status"]
+    if status.get("observedGeneration") == generation:
+        return None
+    conditions = [{**item, "observedGeneration": generation} for item in status.get("conditions") or ()]
+    return {**status, "observedGeneration": generation, "conditions": conditions}
