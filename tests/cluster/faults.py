@@ -1,0 +1,97 @@
+"""What happens to nodes in the field, each as a `with` block: fault at the start, mending at the end.
+
+A test that fails inside still leaves a whole cluster to the next one. Every fault is there at once; how long
+the cluster takes to notice is for the test to wait for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.cluster.api import Api, ApiError, Object, path_of
+from tests.cluster.control_plane import API_SERVER
+from tests.cluster.node_level import NodeLevel
+
+
+@contextmanager
+def kubelet_killed(level: NodeLevel, name: str) -> Iterator[None]:
+    """SIGKILL a node's kubelet; its containers go on. At the end it is started, and the node Ready."""
+    node = level.nodes[name]
+    node.kill("kubelet")
+    try:
+        yield
+    finally:
+        level.start_kubelet(node)
+        level.wait_ready([name])
+
+
+@contextmanager
+def cable_cut(level: NodeLevel, name: str) -> Iterator[None]:
+    """Cut a node's network cable; everything on it goes on. At the end it is mended, and the node Ready."""
+    level.network.cut(name)
+    try:
+        yield
+    finally:
+        level.network.mend(name)
+        level.wait_ready([name])
+
+
+@contextmanager
+def power_cut(level: NodeLevel, name: str) -> Iterator[None]:
+    """Cut a node's power: all its processes are gone, its disk stays. At the end it boots, and is Ready.
+
+    Its cable goes first: nobody hears a goodbye from the sockets of a machine without power.
+    """
+    level.network.cut(name)
+    level.nodes[name].stop()
+    try:
+        yield
+    finally:
+        level.network.mend(name)
+        level.start_node(name)
+        level.wait_ready([name])
+
+
+@contextmanager
+def api_server_down(level: NodeLevel) -> Iterator[None]:
+    """SIGKILL the API server; nodes and their pods go on. At the end it serves again."""
+    level.directory.processes().stop(API_SERVER)
+    try:
+        yield
+    finally:
+        level.control_plane.start_program(API_SERVER)
+
+
+@contextmanager
+def drained(level: NodeLevel, name: str) -> Iterator[None]:
+    """Cordon a node and evict its pods, as `kubectl drain` does but without waiting until they are gone.
+
+    At the end it takes pods again.
+    """
+    api = level.api()
+    try:
+        api.patch("Node", name, {"spec": {"unschedulable": True}})
+        for pod in api.list("Pod"):
+            if pod["spec"].get("nodeName") == name and pod["status"].get("phase") in ("Pending", "Running"):
+                _evict(api, pod)
+        yield
+    finally:
+        api.patch("Node", name, {"spec": {"unschedulable": None}})
+        api.close()
+
+
+def _evict(api: Api, pod: Object) -> None:
+    """Evict a pod; one that is gone, or goes with its namespace, is no error."""
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    }
+    try:
+        api.ask("POST", path_of("Pod", namespace, name, "eviction"), body)
+    except ApiError as error:
+        if error.code != 404 and "NamespaceTerminating" not in json.dumps(error.status):
+            raise

@@ -1,0 +1,270 @@
+"""The node level of a cluster: a control plane, and real nodes with real containers around it.
+
+Nodes whose name begins with `edge` are as KubeEdge's without EdgeMesh: labelled and tainted, and neither
+kube-proxy nor cluster DNS. The others have both. Everything that runs is recorded in the cluster's folder
+first, so that `down` ends it from any process, at any time, twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from engram.spec.names import Label
+from tests.cluster import binaries, cgroups, containerd, dns, image_cache, images, kubelet
+from tests.cluster.api import Api, Object
+from tests.cluster.control_plane import ControlPlane, Ports, Timing
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.network import CONTROL_ADDRESS, Network, places
+from tests.cluster.node import Node
+from tests.cluster.state import ClusterDirectory
+from tests.cluster.waiting import NotYet, until
+
+NAMES = ("cloud", "edge1", "edge2")
+"""The nodes of the tests: one in the cloud, two at the edge."""
+EDGE_TAINT = {"key": Label.EDGE_NODE, "value": "", "effect": "NoSchedule"}
+
+TIMING = Timing(monitor_period="1s", grace_period="10s", startup_grace_period="20s")
+"""A lost node is noticed after about 10 s."""
+
+_PROGRAMS = (
+    *("kubelet", "kube-proxy", "kubectl", "coredns", "pause", "probe"),
+    *("containerd", "runc", "iptables", "ip", "nsenter", "unshare"),
+)
+_EDGE_LABELS = {Label.EDGE_NODE: "", "node-role.kubernetes.io/agent": ""}
+"""What KubeEdge's edgecore gives its node; here the administrator does, for kubelet may not."""
+_FACTS = "nodes"
+
+
+class NodesImpossible(binaries.Unavailable):
+    """This machine does not allow nodes, whatever is installed: one line that says why."""
+
+
+def check() -> None:
+    """Raise what keeps nodes from running here: NodesImpossible, or Unavailable for what can be installed."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise NodesImpossible("nodes need Linux and root: network namespaces, mounts and control groups")
+    problem = cgroups.problem()
+    if problem is not None:
+        raise NodesImpossible(f"nodes cannot run on this machine: {problem}")
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise NodesImpossible(f"nodes cannot run on this machine: {done.stderr.strip()}")
+    if not Path(containerd.CNI_PROGRAMS, "ptp").exists():
+        raise binaries.Unavailable(
+            "no CNI plugins: on Debian and Ubuntu 'apt-get install containernetworking-plugins'"
+        )
+    for name in _PROGRAMS:
+        binaries.find(name)
+
+
+@dataclass(frozen=True)
+class NodeLevel:
+    """A cluster with nodes, running or about to."""
+
+    directory: ClusterDirectory
+    control_plane: ControlPlane
+    network: Network
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The nodes by name."""
+        return {
+            place.name: Node(self.directory, place, self.network.namespace(place.name))
+            for place in self.network.places
+        }
+
+    def api(self) -> Api:
+        """Return a client with the administrator's rights; close it."""
+        return Api(self.directory.kubeconfig)
+
+    def kubectl(self) -> Kubectl:
+        """Return kubectl with the administrator's rights."""
+        return Kubectl(binaries.find("kubectl"), self.directory.kubeconfig)
+
+    def start(self, archives: Sequence[Path]) -> None:
+        """Start control plane and nodes; return when every node is Ready and labelled.
+
+        `archives` are the images that the nodes have from the start.
+        """
+        self.network.up()
+        # Made before threads ask for it.
+        authority = self.control_plane.authority
+        if not authority.certificate.is_file():
+            raise RuntimeError(f"no certificate authority in {self.directory.pki}")
+        nodes = list(self.nodes.values())
+
+        def boot() -> None:
+            image_cache.seed(self.directory, archives, [node.root for node in nodes])
+            _together([_bound(_boot, node) for node in nodes])
+
+        _together([self.control_plane.start, boot])
+        for node in nodes:
+            kubelet.prepare(node, self.control_plane)
+        api = self.api()
+        try:
+            dns.permit(api)
+            for node in nodes:
+                self.start_kubelet(node)
+            self.wait_ready()
+            for node in nodes:
+                if is_edge(node.name):
+                    api.patch("Node", node.name, {"metadata": {"labels": _EDGE_LABELS}})
+                else:
+                    self._start_services(node)
+        finally:
+            api.close()
+
+    def start_node(self, name: str) -> None:
+        """Start a node that was stopped, with all its daemons; `wait_ready` waits for it."""
+        node = self.nodes[name]
+        _boot(node)
+        self.start_kubelet(node)
+        if not is_edge(name):
+            self._start_services(node)
+
+    def start_kubelet(self, node: Node) -> None:
+        """Start the node's kubelet alone."""
+        edge = is_edge(node.name)
+        kubelet.start(node, dns=None if edge else self._dns_address, taints=[EDGE_TAINT] if edge else [])
+
+    def wait_ready(self, names: Iterable[str] = (), seconds: float = 60) -> None:
+        """Wait until the nodes (default: all) are Ready and lost no taint of their loss."""
+        wanted = set(names) or set(self.nodes)
+        api = self.api()
+        try:
+            until(lambda: self._all_ready(api, wanted), f"nodes {', '.join(sorted(wanted))}", seconds=seconds)
+        finally:
+            api.close()
+
+    def import_images(self, archives: Sequence[Path]) -> None:
+        """Import docker-archive tars into every node; what a node has already costs nothing."""
+
+        def add(node: Node) -> None:
+            images.Store.of(node).add(archives)
+
+        _together([_bound(add, node) for node in self.nodes.values()])
+
+    def stop(self) -> None:
+        """End everything, whatever state it is in, and delete what the nodes had on disk."""
+        with ExitStack() as afterwards:  # also when a node resists
+            afterwards.callback(self._delete_data)
+            afterwards.callback(self.network.down)
+            _together([*(node.stop for node in self.nodes.values()), self.control_plane.stop])
+
+    @property
+    def _dns_address(self) -> str | None:
+        """Address of cluster DNS: the first node's that is not at the edge."""
+        return next((place.address for place in self.network.places if not is_edge(place.name)), None)
+
+    def _delete_data(self) -> None:
+        """Delete what nodes and etcd kept."""
+        if self.directory.data.exists():
+            shutil.rmtree(self.directory.data)
+
+    def _start_services(self, node: Node) -> None:
+        """Start kube-proxy, and cluster DNS if this is its node; return when both serve."""
+        kubelet.start_proxy(node, self.control_plane)
+        if node.address == self._dns_address:
+            dns.start(node, self.control_plane)
+
+    def _all_ready(self, api: Api, wanted: set[str]) -> bool:
+        """Tell whether the nodes can take pods."""
+        for name in wanted:
+            self.nodes[name].check("kubelet")
+        waiting = wanted - {item["metadata"]["name"] for item in api.list("Node") if _ready(item)}
+        if waiting:
+            raise NotYet(f"not Ready: {', '.join(sorted(waiting))}")
+        return True
+
+
+def plan(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel:
+    """Return the cluster that would stand in `directory`; nothing is started."""
+    prefix = f"engram-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
+    network = Network(prefix, places(names))
+    control_plane = ControlPlane.load(directory) or ControlPlane(
+        directory,
+        Ports(host=Ports.free().host),
+        network.control,
+        bind="0.0.0.0",
+        advertise=CONTROL_ADDRESS,
+        timing=TIMING,
+    )
+    return NodeLevel(directory, control_plane, network)
+
+
+def up(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel:
+    """Start a cluster with nodes in `directory` and return it when every node is Ready.
+
+    The nodes have every image that the cache holds as an archive (`images.cached`). Raises
+    binaries.Unavailable (NodesImpossible) before anything is started; whatever goes wrong later, an
+    interruption too, is cleaned up first.
+    """
+    check()
+    directory.create()
+    level = plan(directory, names)
+    directory.write(_FACTS, list(names))
+    try:
+        level.start(images.cached())
+    except BaseException:
+        level.stop()
+        raise
+    return level
+
+
+def load(directory: ClusterDirectory) -> NodeLevel | None:
+    """Return the cluster with nodes that was started in `directory`, None for none."""
+    names = directory.read(_FACTS)
+    return plan(directory, [str(name) for name in names]) if isinstance(names, list) else None
+
+
+def down(directory: ClusterDirectory) -> None:
+    """End the cluster in `directory` and leave nothing of it but logs; again is no error."""
+    level = load(directory)
+    if level is not None:
+        level.stop()
+
+
+def is_edge(name: str) -> bool:
+    """Tell whether a node of that name is one at the edge."""
+    return name.startswith("edge")
+
+
+def _ready(node: Object) -> bool:
+    """Tell whether a node is Ready and nothing is left of a former loss."""
+    conditions = {item["type"]: item["status"] for item in node.get("status", {}).get("conditions", ())}
+    lost = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    taints = {taint["key"] for taint in node.get("spec", {}).get("taints", ())}
+    return conditions.get("Ready") == "True" and not taints & set(lost)
+
+
+def _boot(node: Node) -> None:
+    """Start the node up to its containerd."""
+    node.start()
+    containerd.start(node)
+
+
+def _bound(function: Callable[[Node], None], node: Node) -> Callable[[], None]:
+    """Return `function` with its argument."""
+    return lambda: function(node)
+
+
+def _together(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run all tasks at the same time, each to its end; then raise the first error there was."""
+    with ThreadPoolExecutor(max_workers=len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()

@@ -1,0 +1,3 @@
+module engram.dev/tests/cluster/nodetools
+
+go 1.22
