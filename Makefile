@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test check test-unit test-slow generate format benchmark-reference benchmark-step clean
+.PHONY: help install demo test check test-unit test-cluster test-slow e2e cluster-up cluster-down images deploy undeploy \
+	generate format benchmark-reference benchmark-step benchmark-operator clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-zA-Z_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make .venv with everything for development (respects PIP_FIND_LINKS)
 
@@ -23,8 +24,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## Run examples/01-digits.yaml for finetune, replay and icarl; print the leaderboard and the report's path
 	$(BIN)/engram run examples/01-digits.yaml --vary algorithm.name=finetune,replay,icarl
 
-test: check ## Everything but the slow tests: linters, types, layers, unit and process tests
-	$(BIN)/pytest -m "not slow"
+test: check ## Everything but slow tests and real nodes: linters, types, layers, units, processes, control plane
+	$(BIN)/pytest -m "not slow and not nodes"
 
 check: install ## Linters, types, layers, generated files
 	$(BIN)/ruff check
@@ -33,8 +34,32 @@ check: install ## Linters, types, layers, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m engram.spec.generate --check
 
-test-unit: install ## The fast tests only: no processes, no browser
-	$(BIN)/pytest -m "not slow and not process and not browser"
+test-unit: install ## The fast tests only: no processes, no browser, no cluster
+	$(BIN)/pytest -m "not slow and not process and not browser and not control and not nodes"
+
+test-cluster: install ## The operator and the CRD on a real control plane (etcd, API server, controllers, scheduler)
+	$(BIN)/pytest -m "control and not slow"
+
+e2e: install ## Real jobs in real containers on three real nodes, with faults (root; builds images)
+	$(BIN)/pytest -m nodes --timeout 1200
+
+cluster-up: install ## Start a three-node Kubernetes on this machine and put its context into the kubeconfig
+	$(BIN)/python -m tests.cluster up --nodes 3
+
+cluster-down: install ## Stop it, whatever state it is in
+	$(BIN)/python -m tests.cluster down
+
+images: install ## Build the runtime and operator images; where cluster-up runs, without a registry and into its nodes
+	@if $(BIN)/python -m tests.cluster status >/dev/null; \
+	then $(BIN)/python -m tests.cluster.base_image && $(BIN)/python -m tests.cluster load; \
+	else images/build; fi
+
+deploy: ## CRD, roles and operator into the cluster of the kubeconfig in use
+	kubectl apply --server-side -f crds -f deploy
+	kubectl -n engram-system rollout status deployment/engram-operator --timeout 120s
+
+undeploy: ## Take the operator out again; jobs and the CRD stay
+	kubectl delete --ignore-not-found -f deploy/operator.yaml
 
 test-slow: install ## Long trainings: the reference figures of digits and Fashion-MNIST
 	$(BIN)/pytest -m slow --timeout 3600
@@ -51,6 +76,9 @@ benchmark-reference: install ## Accuracy and forget rate of every algorithm agai
 
 benchmark-step: install ## CPU time of one local SGD step
 	$(BIN)/python benchmarks/local_step.py
+
+benchmark-operator: install ## Apply to pods, API writes, memory and idle CPU of the operator with 1,000 jobs
+	$(BIN)/python benchmarks/operator.py
 
 clean: ## Remove the virtual environment and caches; runs/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

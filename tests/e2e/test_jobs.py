@@ -1,0 +1,284 @@
+"""Jobs in real containers on real nodes, from `kubectl apply` to what is left of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engram import __version__
+from engram.spec.names import Condition, Phase, Reason, Role
+from engram_operator.manifests.names import checkpoint_name
+from engram_operator.status.build import MOST_BYTES, size_of
+from tests.cluster import gpu
+from tests.cluster.api import Api, Object
+from tests.cluster.containerd import ctr
+from tests.cluster.fixtures import Cluster
+from tests.cluster.images import full_name
+from tests.cluster.node_level import NodeLevel
+from tests.cluster.waiting import until
+from tests.e2e.data import write_digits, write_signs
+from tests.e2e.jobs import Jobs, build_job, condition_of, local_volume, node_of
+from tests.e2e.reference import run_here
+
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RUNTIME = f"engram-runtime:{__version__}"
+CHILDREN = ("Pod", "Job", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
+ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
+def small(rounds: int = 4, **parts: Any) -> Object:
+    """Return the spec of a short run: two tasks of `rounds` rounds, two workers; `parts` replace fields."""
+    return {
+        "dataset": {"name": "digits", "partition": {"method": "iid"}},
+        "tasks": {"count": 2, "classesPerTask": 2},
+        "model": {"name": "cnn"},
+        "training": {"roundsPerTask": rounds, "localSteps": 20, "batchSize": 16},
+        "algorithm": {"name": "replay", "parameters": {"exemplarsPerWorker": 20}},
+        "workers": [{"name": "edge", "replicas": 2}],
+        **parts,
+    }
+
+
+@pytest.fixture
+def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:
+    """Make `local` volumes that go with the test."""
+    made = Volumes(api, level)
+    yield made
+    made.remove()
+
+
+class Volumes:
+    """PersistentVolumes on the nodes' own disks."""
+
+    def __init__(self, api: Api, level: NodeLevel) -> None:
+        self._api, self._level = api, level
+        self._names: list[str] = []
+
+    def __call__(self, name: str, namespace: str, node: str = "cloud") -> Path:
+        """Make a volume on `node` for the claim `name` in `namespace`; return its folder on this machine."""
+        item, folder = local_volume(self._level, node, f"{namespace}-{name}", (namespace, name))
+        self._api.create(item)
+        self._names.append(item["metadata"]["name"])
+        return folder
+
+    def remove(self) -> None:
+        """Delete them."""
+        for name in self._names:
+            self._api.delete("PersistentVolume", name)
+
+
+@pytest.mark.smoke
+def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) -> None:
+    example = EXAMPLES / "01-digits.yaml"
+
+    with jobs.watched("digits", tmp_path / "watch.txt") as table:
+        jobs.apply(example)
+        jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=300)
+        until(lambda: "Succeeded" in table.phases(), "the last line of kubectl get --watch")
+
+    assert jobs.matrix("digits") == run_here(example, tmp_path)
+    assert [phase for phase in table.phases() if phase != Phase.PENDING] == [
+        Phase.STARTING,
+        Phase.RUNNING,
+        Phase.SUCCEEDED,
+    ]
+    tasks, rounds = table.counts(5), table.counts(30)
+    assert len(set(rounds)) > 4, table.lines
+    assert rounds == sorted(rounds), table.lines
+    assert {1, 2, 3, 4, 5} & set(tasks), table.lines
+    assert table.lines[-1].split()[:4] == ["digits", Phase.SUCCEEDED, "5/5", "30/30"]
+
+
+def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
+    jobs.apply(build_job("digits", small()))
+    jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=240)
+
+    status = jobs.status("digits")
+    wide = jobs.kubectl.run("get", "fij", "-o", "wide").splitlines()
+    described = jobs.kubectl.run("describe", "fij", "digits")
+
+    assert wide[0].split() == [
+        *("NAME", "PHASE", "TASK", "ROUND", "ACCURACY", "FORGETTING", "WORKERS"),
+        *("ALGORITHM", "DATASET", "AGGREGATION", "REASON", "AGE"),
+    ]
+    accuracy, forgetting = status["display"]["accuracy"], status["display"]["forgetting"]
+    assert wide[1].split()[:-1] == [
+        *("digits", Phase.SUCCEEDED, "2/2", "8/8", accuracy, forgetting, "2/2"),
+        *("replay", "digits", "fedavg", Reason.FINISHED),
+    ]
+    assert size_of(status) < MOST_BYTES
+    for kind in (Condition.ACCEPTED, Condition.COMPLETE, Condition.READY):
+        assert condition_of(status, kind)["status"] == "True"
+    for kind in (Condition.FAILED, Condition.DEGRADED, Condition.RECONCILING, Condition.STALLED):
+        assert condition_of(status, kind)["status"] == "False"
+    finished = f"All tasks are done: accuracy {accuracy}, forget rate {forgetting}."
+    assert described.count(finished) >= 2  # a condition and an Event
+    reasons = [item["reason"] for item in jobs.events("digits")]
+    assert reasons == [Reason.CHECKPOINT_NOT_DURABLE, Reason.TRAINING, Reason.FINISHED]
+    assert {item["type"] for item in jobs.events("digits")} == {"Normal"}
+
+
+def test_cameras_archive_and_gpu_train_where_they_belong(
+    control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes
+) -> None:
+    example = EXAMPLES / "05-edge-and-gpu-workers.yaml"
+    written = yaml.safe_load(example.read_text(encoding="utf-8"))
+    namespace, name = written["metadata"]["namespace"], written["metadata"]["name"]
+    image = next(group["image"] for group in written["spec"]["workers"] if group["name"] == "gpu")
+    classes = len(written["spec"]["tasks"]["classes"])
+    kubectl = control_plane.kubectl.inside(namespace)
+    kubectl.apply(json.dumps(_namespace(namespace, "privileged")))
+    try:
+        for seed, node in enumerate(level.nodes.values()):
+            write_signs(node.root / "srv/street-signs", classes, seed)
+        write_signs(volumes("street-signs-archive", namespace) / "archive", classes, seed=9)
+        volumes(checkpoint_name(name), namespace)
+        kubectl.apply(json.dumps(_claim("street-signs-archive")))
+        ctr(level.nodes["edge2"], "images", "tag", "--force", full_name(RUNTIME), image)
+        gpu.give(api, "edge2")
+        jobs = Jobs(api, kubectl)
+
+        jobs.apply(example)
+        kubectl.wait(f"fij/{name}", "condition=Complete", seconds=400)
+
+        status = jobs.status(name)
+        places = {group: _places(jobs, name, group) for group in ("camera", "archive", "gpu")}
+        assert places == {"camera": ["edge1", "edge2"], "archive": ["cloud"], "gpu": ["edge2"]}
+        assert [node_of(pod) for pod in jobs.pods(name, Role.AGGREGATOR)] == ["cloud"]
+        assert status["aggregator"]["endpoint"] == f"{level.nodes['cloud'].address}:30363"
+        assert status["progress"]["round"] == 12
+        assert [item["reason"] for item in jobs.events(name)] == [
+            Reason.VALID,
+            Reason.TRAINING,
+            Reason.FINISHED,
+        ]
+    finally:
+        gpu.give(api, "edge2", 0)
+        kubectl.delete("namespace", namespace)
+
+
+def test_a_job_without_host_access_runs_where_restricted_is_enforced(
+    jobs: Jobs, api: Api, volumes: Volumes, tmp_path: Path
+) -> None:
+    api.patch("Namespace", jobs.namespace, {"metadata": {"labels": {ENFORCE: "restricted"}}})
+    file = write_digits(tmp_path / "digits.npz")
+    jobs.kubectl.run("create", "configmap", "digits", f"--from-file={file}")
+    volumes(checkpoint_name("inside"), jobs.namespace)
+    dataset: Object = {"name": "npz", "volume": {"configMap": {"name": "digits"}}}
+    group = {"name": "edge", "replicas": 2, "state": {"volume": {"emptyDir": {}}}}
+    own = small(dataset=dataset, workers=[group], aggregator={"checkpoint": {"size": "100Mi"}})
+    beyond = small(dataset={"name": "npz", "volume": {"hostPath": {"path": "/srv/digits"}}})
+
+    jobs.apply(build_job("inside", own), build_job("beyond", beyond))
+    refused = jobs.reach(
+        "beyond",
+        lambda status: condition_of(status, Condition.DEGRADED).get("status") == "True",
+        "the refusal",
+    )
+    jobs.kubectl.wait("fij/inside", "condition=Complete", seconds=240)
+
+    degraded = condition_of(refused, Condition.DEGRADED)
+    assert degraded["reason"] == Reason.POD_SECURITY_VIOLATION
+    for words in ("restricted", "hostPath", "privileged"):
+        assert words in degraded["message"]
+    assert Reason.POD_SECURITY_VIOLATION in [item["reason"] for item in jobs.events("beyond")]
+    assert jobs.pods("beyond") == []
+    here = build_job("inside", {**own, "dataset": {"name": "npz", "path": str(file)}})
+    assert jobs.matrix("inside") == run_here(here, tmp_path)
+
+
+def test_a_suspended_run_frees_the_nodes_and_goes_on_at_its_round(
+    jobs: Jobs, volumes: Volumes, tmp_path: Path
+) -> None:
+    volumes(checkpoint_name("digits"), jobs.namespace)
+    job = build_job("digits", small(rounds=100, aggregator={"checkpoint": {"size": "100Mi"}}))
+    jobs.apply(job)
+    jobs.in_round("digits", 3)
+
+    jobs.change("digits", {"suspend": True})
+    status = jobs.in_phase("digits", Phase.SUSPENDED)
+    jobs.pods_gone("digits")
+    reached = jobs.status("digits")["progress"]["round"]
+    assert 3 <= reached < 200, status
+    assert "activeSeconds" in status
+    jobs.change("digits", {"suspend": False})
+    resumed = jobs.in_phase("digits", Phase.RUNNING)
+    jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=240)
+
+    assert resumed["progress"]["round"] >= reached
+    log = jobs.kubectl.run("logs", jobs.pods("digits", Role.AGGREGATOR)[0]["metadata"]["name"])
+    assert " round 1/200 " not in f" {log}"
+    assert jobs.status("digits")["resumes"] == 1
+    assert jobs.matrix("digits") == run_here(job, tmp_path)
+
+
+def test_a_group_grows_and_shrinks_while_it_trains(jobs: Jobs, tmp_path: Path) -> None:
+    file = write_digits(tmp_path / "digits.npz")
+    jobs.kubectl.run("create", "configmap", "digits", f"--from-file={file}")
+    dataset = {
+        "name": "npz",
+        "volume": {"configMap": {"name": "digits"}},
+        "partition": {"method": "local"},
+    }
+    spec = small(rounds=60, dataset=dataset)
+    jobs.apply(build_job("digits", spec))
+    jobs.in_round("digits", 2)
+
+    jobs.change("digits", {"workers": [{**spec["workers"][0], "replicas": 3}]})
+    grown = jobs.reach("digits", lambda status: status["display"]["workers"] == "3/3", "the newcomer")
+    before = grown["progress"]["round"]
+    newcomer = next(item for item in grown["workerStatuses"] if item["name"] == "trainworker-edge-2")
+    jobs.reach("digits", lambda status: status["progress"]["round"] > before + 1, "a round with it")
+    jobs.change("digits", {"workers": [{**spec["workers"][0], "replicas": 2}]})
+    jobs.reach("digits", lambda status: status["display"]["workers"] == "2/2", "the smaller group")
+
+    jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=240)
+    assert newcomer["group"] == "edge"
+    assert jobs.status("digits")["display"]["workers"] == "2/2"
+    assert condition_of(jobs.status("digits"), Condition.DEGRADED)["status"] == "False"
+
+
+def test_what_shall_go_goes(jobs: Jobs) -> None:
+    jobs.apply(
+        build_job("cleaned", small(runPolicy={"cleanPodPolicy": "All"})),
+        build_job("kept", small(runPolicy={"cleanPodPolicy": "None"})),
+        build_job("expiring", small(runPolicy={"ttlSecondsAfterFinished": 0})),
+        build_job("deleted", small(rounds=500)),
+    )
+
+    jobs.in_round("deleted", 1)
+    jobs.kubectl.delete("fij", "deleted", wait=False)
+    jobs.nothing_left("deleted", CHILDREN)
+    jobs.nothing_left("expiring", CHILDREN)
+    for name in ("cleaned", "kept"):
+        jobs.kubectl.wait(f"fij/{name}", "condition=Complete", seconds=240)
+    jobs.pods_gone("cleaned")
+    assert jobs.status("cleaned")["metrics"]["accuracy"]
+    assert len(jobs.pods("kept")) == 3
+
+
+def _places(jobs: Jobs, name: str, group: str) -> list[str]:
+    """Return the nodes of a group's workers, as the job's status tells them."""
+    found = jobs.status(name)["workerStatuses"]
+    return sorted(item["node"] for item in found if item["group"] == group)
+
+
+def _namespace(name: str, level: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {ENFORCE: level}}}
+
+
+def _claim(name: str) -> Object:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
