@@ -21,7 +21,9 @@ from benchmarks.operator_load import stages
 from benchmarks.operator_load.ground import Ground, free_port, prepared
 from benchmarks.operator_load.process import OperatorProcess
 from tests.cluster import binaries, lifecycle
+from tests.cluster.api import ApiError
 from tests.cluster.control_plane import CONTROLLER_MANAGER, ControlPlane
+from tests.cluster.kubectl import KubectlError
 from tests.cluster.state import ClusterDirectory
 
 MEGABYTE = 1e6
@@ -63,7 +65,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; everything that was started has been ended", file=sys.stderr)
         return 130
-    except (binaries.Unavailable, RuntimeError, TimeoutError) as error:
+    except (binaries.Unavailable, KubectlError, ApiError, OSError, RuntimeError) as error:
         print(f"benchmarks/operator.py: {error}", file=sys.stderr)
         return 2
     rows = _rows(found)

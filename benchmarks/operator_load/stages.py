@@ -77,14 +77,12 @@ def one_by_one(ground: Ground, operator: OperatorProcess, namespace: str, count:
     return list(delays(applied, made, pods))[1:]
 
 
-def at_once(
-    ground: Ground, operator: OperatorProcess, namespace: str, jobs: int, *, restart: bool = True
-) -> Load:
+def at_once(ground: Ground, operator: OperatorProcess, namespace: str, jobs: int) -> Load:
     """Apply `jobs` small jobs at once, restart the operator by force in the middle, count its writes."""
     make_namespace(ground.api, namespace)
     began = datetime.now(UTC)
     with FakeKubelet(ground.api):
-        seconds = asyncio.run(_run_all(ground, operator, namespace, jobs, restart=restart))
+        seconds = asyncio.run(_run_all(ground, operator, namespace, jobs))
         _quiet(ground, operator, namespace)
     log = ground.audit_log
     written = [
@@ -129,20 +127,15 @@ def idle(operator: OperatorProcess, seconds: float) -> Idle:
     return Idle(100.0 * (operator.cpu_seconds() - cpu) / (time.monotonic() - began), operator.memory())
 
 
-async def _run_all(
-    ground: Ground, operator: OperatorProcess, namespace: str, jobs: int, *, restart: bool
-) -> float:
+async def _run_all(ground: Ground, operator: OperatorProcess, namespace: str, jobs: int) -> float:
     """Return the seconds from the first apply until all jobs are Running."""
     limit = SECONDS + SECONDS_PER_JOB * jobs
     async with connected(ground.api) as session, Phases(session, namespace) as phases:
         began = time.monotonic()
         applying = asyncio.create_task(apply_all(session, (small_job(namespace, n) for n in range(jobs))))
-        if restart:
-            await phases.reach(
-                lambda count: sum(count.values()) - count[""] >= jobs / 2, "half of the jobs", limit
-            )
-            await asyncio.to_thread(operator.kill)
-            await asyncio.to_thread(operator.start)
+        await phases.reach(lambda count: count.total() - count[""] >= jobs / 2, "half of the jobs", limit)
+        await asyncio.to_thread(operator.kill)
+        await asyncio.to_thread(operator.start)
         await applying
         await phases.reach(lambda count: count[Phase.RUNNING] == jobs, "all jobs to be Running", limit)
         return time.monotonic() - began

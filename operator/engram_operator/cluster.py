@@ -82,8 +82,9 @@ class Cluster:
         if not failures:
             steps += [self.create(job, item) for item in others]
         failures += await _all(steps)
-        if failures or any(_opens_node_port(item) for item in plan.apply):
-            # The port that Kubernetes has chosen has to be read, and so has what came in between.
+        renewed = any(removal.kind == "Secret" for removal in plan.delete)
+        if failures or renewed or any(_opens_node_port(item) for item in plan.apply):
+            # The port that Kubernetes has chosen has to be read, and so has what went or came in between.
             self.distrust(key)
         # Status waits for the look that knows of a refusal: now it would say that all is well, and be wrong.
         unexplained = self._memory.of(key).refused.keys() - observed.refusals.keys()

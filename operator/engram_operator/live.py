@@ -132,7 +132,8 @@ class Poller:
             if key not in self._polled:
                 self._queue.done(key)
             elif found is None:
-                self._queue.failed(key)
+                # Not sooner than one that answers: many jobs that start together do not answer yet.
+                self._queue.failed(key, self.interval)
             else:
                 self._polled[key] = Live(found, self._clock.now())
                 self._queue.done(key)

@@ -21,8 +21,8 @@ from engram_operator.settings import Settings
 logger = logging.getLogger(__name__)
 
 OLDEST_KUBERNETES = (1, 31)
-INSTALL = "engram crd | kubectl apply --server-side -f -"
-"""The command that installs and updates the CRD."""
+INSTALL = "engram crd | kubectl apply --server-side --force-conflicts -f -"
+"""The command that installs and updates the CRD, whoever installed the one before."""
 MOST_NAMED = 5
 
 
@@ -42,7 +42,7 @@ RIGHTS: tuple[Right, ...] = (
     Right("", "pods", ("list", "watch")),
     Right("", "services", ("get", "create", "patch")),
     Right("", "configmaps", ("get", "create", "patch")),
-    Right("", "secrets", ("get", "create", "patch")),
+    Right("", "secrets", ("get", "create", "patch", "delete")),
     Right("", "persistentvolumeclaims", ("get", "create", "patch")),
     Right("", "events", ("list", "create")),
 )

@@ -95,10 +95,13 @@ class WorkQueue(Generic[Key]):
         self._failures.pop(key, None)
         self._finish(key)
 
-    def failed(self, key: Key) -> float:
-        """The work on `key` failed: it comes back after a growing delay, which is returned, or when added."""
+    def failed(self, key: Key, at_least: float = 0.0) -> float:
+        """The work on `key` failed: it comes back after a growing delay, which is returned, or when added.
+
+        `at_least` is the shortest delay in seconds.
+        """
         self._failures[key] = self._failures.get(key, 0) + 1
-        delay = retry_delay(self._failures[key], self._chance(), self._longest)
+        delay = max(at_least, retry_delay(self._failures[key], self._chance(), self._longest))
         self._finish(key)
         self.add_after(key, delay)
         return delay

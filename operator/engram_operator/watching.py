@@ -20,8 +20,8 @@ from engram_operator.errors import ApiError
 from engram_operator.model import JobKey
 from engram_operator.tables import ChildTable, owner_key
 
-PAGE = 500
-"""Objects listed at a time."""
+PAGE = 100
+"""Objects listed at a time: a pod takes some 50 KB of memory while its page is read."""
 WATCH_SECONDS = 300
 """After which the API server is to end a watch; it is then resumed."""
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0

@@ -12,9 +12,11 @@ from tests.cluster.fixtures import (
     namespace,
     pytest_collection_finish,
 )
+from tests.control.explaining import cloud, user, world
 
 __all__ = [
     "api",
+    "cloud",
     "control_plane",
     "crd",
     "fake_kubelet",
@@ -22,4 +24,6 @@ __all__ = [
     "kubectl",
     "namespace",
     "pytest_collection_finish",
+    "user",
+    "world",
 ]

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from engram.spec.names import API_VERSION, KIND, Label, Phase, Reason
 from tests.cluster.api import Api, Object
+from tests.cluster.fake_kubelet import FakeKubelet
+from tests.cluster.fixtures import Cluster, FakeNodes
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import NotYet, until
-from tests.control.operator_process import OperatorProcess
+from tests.control.operator_process import OperatorProcess, operator
+
+NODE = "fake-cloud"
+"""The node that runs the pods of `world`."""
+BYSTANDER = "bystander"
 
 WORKERS = 2
 SMALL: Object = {
@@ -148,3 +159,69 @@ class User:
         labels = f"{Label.JOB}={name}" + (f",{Label.ROLE}={role}" if role else "")
         pods = self.api.list("Pod", self.namespace, labels=labels)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+@dataclass(frozen=True)
+class World:
+    """A namespace with a healthy job, and the operator that serves it."""
+
+    user: User
+    operator: OperatorProcess
+    healthy: dict[str, str]
+    """Children of the healthy job."""
+
+
+def new_namespace(api: Api, **labels: str) -> str:
+    """Make a namespace."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    metadata = {"name": name, "labels": {f"pod-security.kubernetes.io/{k}": v for k, v in labels.items()}}
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    until(lambda: api.list("ServiceAccount", name), f"the service account of {name}")
+    return name
+
+
+@pytest.fixture(scope="module")
+def cloud(api: Api) -> Iterator[FakeNodes]:
+    """A fake node that runs every pod."""
+    nodes = FakeNodes(api)
+    with FakeKubelet(api):
+        nodes(NODE)
+        yield nodes
+    nodes.remove()
+
+
+@pytest.fixture(scope="module")
+def world(
+    control_plane: Cluster, crd: str, cloud: FakeNodes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """The namespace of most cases."""
+    api = control_plane.api
+    name = new_namespace(api)
+    user = User(api, control_plane.kubectl.inside(name), name)
+    log = tmp_path_factory.mktemp("explained") / "operator.log"
+    with operator(control_plane.kubeconfig, log, "--namespace", name, "--objects-seconds", "0") as process:
+        user.apply(job_of(BYSTANDER))
+        user.until_phase(BYSTANDER, Phase.RUNNING)
+        yield World(user, process, user.children(BYSTANDER))
+    assert "Traceback" not in log.read_text()
+    api.delete("Namespace", name)
+
+
+@pytest.fixture
+def user(world: World) -> Iterator[User]:
+    """Somebody whose mistakes harm no other job."""
+    yield world.user
+    assert world.user.children(BYSTANDER) == world.healthy
+    assert world.user.status(BYSTANDER)["reason"] == Reason.TRAINING
+    for job in world.user.kubectl.list("fij"):
+        if job["metadata"]["name"] != BYSTANDER:
+            world.user.kubectl.delete("fij", job["metadata"]["name"])
+
+
+@contextmanager
+def serving(cluster: Cluster, folder: Path, namespace: str) -> Iterator[tuple[User, OperatorProcess]]:
+    """Run an operator for one namespace."""
+    user = User(cluster.api, cluster.kubectl.inside(namespace), namespace)
+    arguments = ("--namespace", namespace, "--objects-seconds", "0")
+    with operator(cluster.kubeconfig, folder / "operator.log", *arguments) as process:
+        yield user, process

@@ -90,6 +90,25 @@ def test_a_running_job_is_read_again_and_again_and_then_no_more() -> None:
     run(scenario())
 
 
+def test_jobs_that_do_not_answer_are_not_read_more_often_than_those_that_do() -> None:
+    async def scenario() -> None:
+        clock, reader = FakeClock(), FakeReader(None)
+        poller = Poller(reader, SETTINGS, clock.clock(), lambda key: None)
+        for number in range(400):
+            poller.want(JobKey("lab", f"job-{number}"), True)
+        async with background(poller.run()):
+            await until(lambda: len(reader.read_keys) == 400, "the first readings")
+            clock.seconds += poller.interval - 0.1
+            poller.want(KEY, True)  # wakes the reader, whose time is faked
+            await until(lambda: KEY in reader.read_keys, "another reading")
+            assert len(reader.read_keys) == 401
+            clock.seconds += 1.0
+            poller.want(JobKey("lab", "third"), True)
+            await until(lambda: len(reader.read_keys) > 800, "the second readings")
+
+    run(scenario())
+
+
 def test_what_was_read_long_ago_is_not_shown() -> None:
     async def scenario() -> None:
         fresh: list[JobKey] = []

@@ -86,7 +86,7 @@ def test_a_cluster_that_is_too_old() -> None:
 def test_no_crd() -> None:
     wanted = (
         "the CRD federatedincrementaljobs.engram.dev is not installed: run "
-        "`engram crd | kubectl apply --server-side -f -`"
+        "`engram crd | kubectl apply --server-side --force-conflicts -f -`"
     )
     assert sentence(gone=[f"/apis/{API_VERSION}"]) == wanted
     assert sentence(other={f"/apis/{API_VERSION}": {"resources": []}}) == wanted
@@ -98,7 +98,8 @@ def test_a_crd_of_an_older_version() -> None:
     del old["properties"]["status"]["properties"]["conditions"]["items"]["properties"]["reason"]
     assert sentence(schema=old) == (
         "the CRD federatedincrementaljobs.engram.dev is of another version and does not know "
-        "spec.evaluation, status.conditions[].reason: run `engram crd | kubectl apply --server-side -f -`"
+        "spec.evaluation, status.conditions[].reason: run "
+        "`engram crd | kubectl apply --server-side --force-conflicts -f -`"
     )
 
 

@@ -116,6 +116,15 @@ def test_failures_come_back_after_growing_delays(queue: WorkQueue[str], time: Fa
     assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
 
 
+def test_a_failure_may_be_asked_to_wait_longer(queue: WorkQueue[str], time: FakeTime) -> None:
+    delays = []
+    for _ in range(5):
+        queue.add("a")
+        assert queue.take() == "a"
+        delays.append(queue.failed("a", 3.0))
+    assert delays == [3.0, 3.0, 4.0, 8.0, 16.0]
+
+
 def test_success_ends_the_row_of_failures(queue: WorkQueue[str], time: FakeTime) -> None:
     for delay in (1.0, 2.0):
         queue.add("a")

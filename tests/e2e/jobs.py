@@ -143,13 +143,13 @@ class Jobs:
         return sorted(found, key=lambda item: item["metadata"]["creationTimestamp"])
 
     @contextmanager
-    def watched(self, name: str, file: Path) -> Iterator[Table]:
-        """Run `kubectl get fij NAME --watch` meanwhile, its output in `file`."""
+    def watched(self, file: Path) -> Iterator[Table]:
+        """Run `kubectl get fij --watch` meanwhile, its output in `file`."""
         command: list[str | Path] = [
             self.kubectl.program,
             f"--kubeconfig={self.kubectl.kubeconfig}",
             f"--namespace={self.namespace}",
-            *("get", RESOURCE, name, "--watch"),
+            *("get", RESOURCE, "--watch"),
         ]
         with file.open("w", encoding="utf-8") as output, subprocess.Popen(command, stdout=output) as process:
             try:
@@ -169,14 +169,10 @@ class Table:
         """The lines below the header."""
         return self._file.read_text(encoding="utf-8").splitlines()[1:]
 
-    @property
-    def header(self) -> list[str]:
-        """The names of the columns."""
-        return self._file.read_text(encoding="utf-8").splitlines()[0].split()
-
     def phases(self) -> list[str]:
-        """Return the phases that were shown, each as often as it began."""
-        return [phase for phase, _ in groupby(line.split()[1] for line in self.lines)]
+        """Return the phases that were shown, each as often as it began; a new job has none yet."""
+        shown = (line.split()[1] for line in self.lines)
+        return [phase for phase, _ in groupby(shown) if phase in set(Phase)]
 
     def counts(self, total: int) -> list[int]:
         """Return the different numbers that were shown as `number/total`, in their order."""
@@ -200,7 +196,7 @@ def local_volume(level: NodeLevel, node: str, name: str, claim: tuple[str, str])
     It lies in /srv of the node, which is the node's own, and is writable for the pods' group.
     """
     folder = level.nodes[node].root / "srv" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",

@@ -60,6 +60,14 @@ class Sample:
         return f"phase {self.phase}, round {self.round}, Degraded {degraded.get('status')}, {why}"
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the status said, and how many seconds after the fault."""
+
+    reason: Reason
+    seconds: float
+
+
 @dataclass
 class Recording:
     """Everything that was seen of a run so far."""
@@ -134,20 +142,20 @@ class Training:
             lambda sample: sample.round >= number, f"round {number}", since=time.monotonic(), seconds=120
         )
 
-    def told(self, reason: Reason, since: float) -> float:
-        """Return the seconds from `since` until the status said `reason`; wait for it if need be."""
+    def told(self, reason: Reason, since: float) -> Told:
+        """Return how long after `since` the status said `reason`; wait for it if need be."""
         found = self.recording.first(
             lambda sample: sample.says(reason), f"{reason} in the status", since=since, seconds=90
         )
-        return found.at - since
+        return Told(reason, found.at - since)
 
-    def well(self, since: float) -> float:
-        """Return the seconds from `since` until the status said that nothing is wrong; wait for it."""
+    def well(self, since: float) -> None:
+        """Wait until the status has said after `since` that nothing is wrong."""
 
         def fine(sample: Sample) -> bool:
             return condition_of(sample.status, Condition.DEGRADED).get("status") == "False"
 
-        return self.recording.first(fine, "the end of Degraded", since=since, seconds=120).at - since
+        self.recording.first(fine, "the end of Degraded", since=since, seconds=120)
 
     def standstill(self, since: float) -> tuple[float, float]:
         """Return begin and end of the longest time since then in which no round closed."""

@@ -38,8 +38,8 @@ def keep_up(run: Run) -> tuple[Plan, tuple[Finding, ...]]:
     if run.credentials is None:
         return Plan(patch=job_patches(run, suspend=False)), ()
     try:
-        context = Context(run.settings, run.credentials, run.endpoints())
-        children = _scaled(run, build_children(run.held.job, context))
+        context = Context(run.settings, run.credentials, run.endpoints(), run.held.replicas)
+        children = build_children(run.held.job, context)
     except ConfigurationError as error:
         # Only after an upgrade to an operator that refuses what an older one made: what runs goes on.
         found = Finding(Reason.INVALID_SPEC, str(error), OBJECTS)
@@ -89,17 +89,6 @@ def _leaving_alone(plan: Plan, foreign: Sequence[str]) -> tuple[Plan, tuple[Find
 
     kept = replace(plan, apply=tuple(filter(ours, plan.apply)), create=tuple(filter(ours, plan.create)))
     return kept, (Finding(Reason.NAME_CONFLICT, words, OBJECTS),)
-
-
-def _scaled(run: Run, children: Children) -> Children:
-    """Return the children with as many workers as are wanted now, which may be fewer than the split
-    counts.
-    """
-    workers = {}
-    for group, job in children.workers.items():
-        count = run.held.replicas.get(group, job["spec"]["completions"])
-        workers[group] = {**job, "spec": {**job["spec"], "parallelism": count, "completions": count}}
-    return replace(children, workers=workers)
 
 
 def job_patches(run: Run, *, suspend: bool, scale: bool = True) -> tuple[Patch, ...]:

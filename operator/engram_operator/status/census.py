@@ -177,9 +177,10 @@ def _lost_worker(name: str, pods: Sequence[PodView], job: JobView | None) -> Fin
     ]
     if failures:
         last = failures[0]
-        return Finding(
-            last.reason, f"{without_promise(last.message)}; it is not replaced", name, last.since, final=True
-        )
+        message = without_promise(last.message)
+        if "is not replaced" not in message:
+            message += "; it is not replaced"
+        return Finding(last.reason, message, name, last.since, final=True)
     failing = job.failing if job else None
     words = f": {failing.message}" if failing and failing.message else ""
     return Finding(

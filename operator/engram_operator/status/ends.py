@@ -161,14 +161,14 @@ def _by_exit_code(code: int, message: str, subject: str, finished: datetime | No
     if code == ExitCode.CONFIGURATION:
         reason = next((found for text, found in _SAYS if text in words), Reason.CONFIGURATION_ERROR)
         said = words.removesuffix(_LOCAL) or meaning_of(code)
-        return Finding(reason, f"{said}; then {ANEW}", subject, finished, final=True)
+        return Finding(reason, f"{said}{_for_good(subject)}", subject, finished, final=True)
     if code == ExitCode.DATA:
         mend = "check spec.dataset.volume and path, and that spec.workers[].runAsUser may read it"
         said = words or f"{meaning_of(code)}: {mend}"
-        return Finding(Reason.DATA_ERROR, f"{said}; then {ANEW}", subject, finished, final=True)
+        return Finding(Reason.DATA_ERROR, f"{said}{_for_good(subject)}", subject, finished, final=True)
     if code == ExitCode.REFUSED:
         said = words.removeprefix(f"{subject} ") or meaning_of(code)
-        return Finding(Reason.WORKER_REFUSED, f"{said}; then {ANEW}", subject, finished, final=True)
+        return Finding(Reason.WORKER_REFUSED, f"{said}{_for_good(subject)}", subject, finished, final=True)
     if code == ExitCode.RETRY:
         reason = Reason.AGGREGATOR_RESTARTING if subject == AGGREGATOR else Reason.WORKER_RESTARTING
         if subject != AGGREGATOR and "aggregator" in words:
@@ -182,6 +182,11 @@ def _by_exit_code(code: int, message: str, subject: str, finished: datetime | No
         return Finding(Reason.QUORUM_NOT_REACHED, words, subject, finished)
     message = f"exit code {code}{said}{_AGAIN}"
     return Finding(_failed(subject), message, subject, finished)
+
+
+def _for_good(subject: str) -> str:
+    """Return what follows from a code that nothing is tried again after."""
+    return f"; then {ANEW}" if subject == AGGREGATOR else f"; it is not replaced: to have it back, {ANEW}"
 
 
 def _failed(subject: str) -> Reason:
