@@ -37,7 +37,12 @@ def owner_key(child: Object) -> JobKey | None:
 
 
 def compact(item: Any) -> Any:
-    """Return a copy that shares its keys with all others and lacks what only the API server needs."""
+    """Return a copy that shares its texts with all others and lacks what only the API server needs.
+
+    Reasons, messages and times say the same in many conditions of many jobs: a third of their memory.
+    """
+    if type(item) is str:
+        return sys.intern(item)
     if isinstance(item, Mapping):
         return {
             sys.intern(str(key)): compact(value)
