@@ -170,11 +170,18 @@ class Observer:
     async def _nodes_for(
         self, job: Object, pods: tuple[PodView, ...], *, complete: bool
     ) -> tuple[NodeView, ...] | None:
-        """Return all nodes where workers dial one, else those that may be lost; None: not read."""
-        if complete and evidence.needs_addresses(job):
-            return await self._nodes.all()
+        """Return all nodes where workers dial one, else those that may be lost; None: not read.
+
+        The list of all is believed for longer than a node that may be lost: that one is read anew.
+        """
         doubtful = evidence.doubtful_nodes(pods)
-        return await self._nodes.some(doubtful) if doubtful else None
+        lost = await self._nodes.some(doubtful) if doubtful else None
+        if not (complete and evidence.needs_addresses(job)):
+            return lost
+        known = await self._nodes.all()
+        if known is None or lost is None:
+            return known
+        return (*(node for node in known if node.name not in doubtful), *lost)
 
     def _strange_jobs(self, job: Object) -> tuple[str, ...]:
         """Return the batch Jobs under our names that say to belong to another job of this name."""

@@ -41,20 +41,29 @@ class Identity:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this very process still runs.
+
+        A zombie does not, unless threads of it are still ending: they hold its sockets, and a successor
+        could not listen on its port.
+        """
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)  # reap it if it was ours
         try:
             now = Identity.of(self.pid)
         except OSError:
             return False
-        return now._facts[0] not in "ZX" and now._facts[1:] == self._facts[1:]
+        runs = now._fields[0] not in "ZX" or int(now._fields[17]) > 1
+        return runs and now._birth == self._birth
 
     @property
-    def _facts(self) -> tuple[str, str, str]:
-        """State, start time in ticks, boot."""
-        fields = self.text.rpartition(")")[2].split()  # the name before it may hold anything
-        return fields[0], fields[19], fields[-1]
+    def _fields(self) -> list[str]:
+        """What follows the name, which may hold anything: state, ..., threads (17), start time (19), boot."""
+        return self.text.rpartition(")")[2].split()
+
+    @property
+    def _birth(self) -> tuple[str, str]:
+        """Start time in ticks, and boot."""
+        return self._fields[19], self._fields[-1]
 
 
 @dataclass(frozen=True)

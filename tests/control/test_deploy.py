@@ -37,6 +37,7 @@ SELDOM = {
     (GROUP, PLURAL, "get"): "read after a conflict",
     ("batch", "jobs", "get"): "read where a Job exists that no watch has shown",
     ("", "secrets", "patch"): "written when a group grows",
+    ("", "secrets", "delete"): "tokens of a key that was lost go before there is a new one",
     ("", "nodes", "get"): "read when a running pod is not ready",
 }
 """Rights that no test here brings the operator to use, and when it does."""

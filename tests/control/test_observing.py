@@ -240,3 +240,29 @@ def test_the_node_of_a_pod_in_doubt_is_read() -> None:
             assert [node.name for node in nodes] == ["edge1"]
 
     run(scenario())
+
+
+def test_a_node_in_doubt_is_newer_than_the_list_of_all() -> None:
+    def node(name: str, ready: str) -> dict[str, object]:
+        return {
+            "kind": "Node",
+            "metadata": {"name": name},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }
+
+    async def scenario() -> None:
+        async with edge() as it:
+            for name in ("cloud", "edge1"):
+                await it.server.put(node(name, "True"))
+            await it.job(aggregator={"expose": {"type": "NodePort"}})
+            await it.look(0.0)
+            await it.server.put(node("edge1", "Unknown"))
+            running = [{"name": "main", "state": {"running": {}}}]
+            pod = raw_pod("digits-edge-0-x", status={"containerStatuses": running})
+            it.tables.pods.put(await it.server.put(pod))
+            nodes = (await it.look(0.0)).observed.nodes
+            assert nodes is not None
+            found = {view.name: view.ready.status for view in nodes if view.ready is not None}
+            assert found == {"cloud": "True", "edge1": "Unknown"}
+
+    run(scenario())
