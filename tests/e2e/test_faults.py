@@ -43,7 +43,7 @@ from tests.e2e.recovery import Report
 from tests.e2e.reference import run_here
 from tests.e2e.training import CLOUD, ENDS_WITHIN, Told, Training
 
-pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1200)]
 
 RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
 """File for the recovery times."""

