@@ -351,8 +351,12 @@ def test_workers_of_a_drained_aggregator_stay_and_go_on_with_the_next(
     transport.drains = 1
     federation = fast(make_federation, CheckpointStore(tmp_path))
     learners = federation.workers()
-    asked = iter([False] * 5 + [True])
-    outcome = transport.run(federation, learners, stop=lambda: next(asked, False))
+    for learner in learners.values():
+        # Nobody gets beyond the first round of task 2 before the aggregator is drained.
+        learner.on_train = lambda order: order.task == 1 or federation.observer.over.wait(10)
+    outcome = transport.run(
+        federation, learners, stop=lambda: transport.drains == 1 and bool(federation.observer.of("task"))
+    )
     assert outcome.reason == "complete"
     assert transport.drains == 0
     assert outcome.history.faults.resumes == 1
