@@ -284,11 +284,10 @@ class Reason(StrEnum):
     REPORT_STORED = (
         "ReportStored",
         "ReportReady",
-        "The report is in ConfigMap <job>-report (and in report.volume).",
+        "The report is in ConfigMap <job>-report, and in spec.report.volume where the job names one.",
     )
     REPORT_FAILED = (
         "ReportFailed",
         "ReportReady",
-        "The report job failed; the run's result stands, and `engram report` can make the report from the"
-        " record.",
+        "No report could be made; the message says why. The run's result stands.",
     )

@@ -142,7 +142,9 @@ class ReportStatus(StatusPart):
 
     location: Message | None = Field(None, description="Path of the full report on report.volume.")
     config_map: Text | None = Field(None, description="ConfigMap with the compact report.")
-    digest: Annotated[str, Field(max_length=128)] | None = Field(None, description="SHA-256 of report.json.")
+    digest: Annotated[str, Field(max_length=128)] | None = Field(
+        None, description="SHA-256 of the compact report's files."
+    )
 
 
 class JobStatus(StatusPart):

@@ -23,6 +23,7 @@ from engram_operator.model import Object
 from engram_operator.settings import Settings
 
 JSON = "application/json"
+ANYTHING = "*/*"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 USER_AGENT = "engram-operator"
@@ -51,6 +52,7 @@ RESOURCES: dict[str, Resource] = {
     "Event": Resource("v1", "events"),
     "Node": Resource("v1", "nodes"),
     "Job": Resource("batch/v1", "jobs"),
+    "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
     KIND: Resource(API_VERSION, PLURAL),
 }
 """Every kind that the operator reads or writes."""
@@ -104,7 +106,19 @@ class Api:
         """
         limits = self._limits if seconds is None else aiohttp.ClientTimeout(total=seconds)
         call = _Call(method, path, query or {}, body, content_type, limits)
-        async with _failures(method, path):
+        return _parse(await self._answer(call), method, path)
+
+    async def text(self, path: str, query: Query) -> str:
+        """Return the text that a GET answers, such as a log; bytes that are no UTF-8 are replaced.
+
+        Raises:
+            ApiError: as for a request.
+        """
+        call = _Call("GET", path, query, None, JSON, self._limits, accept=ANYTHING)
+        return (await self._answer(call)).decode(errors="replace")
+
+    async def _answer(self, call: _Call) -> bytes:
+        async with _failures(call.method, call.path):
             client = await self._connected()
             response = await _send(client, call)
             if response.status == 401:
@@ -112,8 +126,8 @@ class Api:
                 response = await _send(await self._connected(), call)
             text = await _read(response)
         if not 200 <= response.status < 300:
-            raise _error(response.status, text, method, path)
-        return _parse(text, method, path)
+            raise _error(response.status, text, call.method, call.path)
+        return text
 
     async def watch(self, path: str, query: Query) -> AsyncGenerator[Object]:
         """Yield the events of a watch until the server ends it.
@@ -155,10 +169,11 @@ class _Call(NamedTuple):
     body: Object | None
     content_type: str
     limits: aiohttp.ClientTimeout
+    accept: str = JSON
 
 
 async def _send(client: ApiClient, call: _Call) -> RESTResponse:
-    headers = {**client.default_headers, "Accept": JSON, "Content-Type": call.content_type}
+    headers = {**client.default_headers, "Accept": call.accept, "Content-Type": call.content_type}
     await client.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, call.body)
     url = client.configuration.host + call.path + (f"?{urlencode(call.query)}" if call.query else "")
     return await client.call_api(call.method, url, headers, call.body, _request_timeout=call.limits)

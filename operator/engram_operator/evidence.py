@@ -15,6 +15,7 @@ from engram.spec.names import API_VERSION, KIND, OPERATOR
 from engram_operator.manifests import names
 from engram_operator.model import JobView, NodeView, Object, PodView
 from engram_operator.settings import Settings
+from engram_operator.status import report_awaited
 
 SHORT_SECONDS = 5.0
 """A batch Job with fewer pods than wanted for so long has its Events read."""
@@ -44,9 +45,14 @@ def managed(job: Object) -> bool:
     return manager == OPERATOR
 
 
-def finished(job: Object) -> bool:
-    """Return whether the job's status says that it has ended; one whose spec is invalid has not begun."""
-    return bool((job.get("status") or {}).get("completionTime"))
+def settled(job: Object) -> bool:
+    """Return whether nothing is left to be made of the job: it has ended, and its report is there or not to
+    be had.
+
+    One whose spec is invalid has not begun.
+    """
+    status = job.get("status") or {}
+    return bool(status.get("completionTime")) and not report_awaited(status)
 
 
 def objects_of(job: Object, settings: Settings) -> tuple[Named, ...]:
@@ -56,6 +62,7 @@ def objects_of(job: Object, settings: Settings) -> tuple[Named, ...]:
     found = [
         Named("Service", names.aggregation_name(name)),
         Named("ConfigMap", names.spec_name(name)),
+        Named("ConfigMap", names.report_name(name)),
         Named("Secret", names.credentials_name(name)),
         Named("Secret", names.worker_tokens_name(name)),
     ]
@@ -63,6 +70,8 @@ def objects_of(job: Object, settings: Settings) -> tuple[Named, ...]:
         found.append(Named("Service", names.node_port_name(name)))
     if (aggregator.get("checkpoint") or {}).get("size") or settings.checkpoint_size:
         found.append(Named("PersistentVolumeClaim", names.checkpoint_name(name)))
+    if settings.network_policy:
+        found.append(Named("NetworkPolicy", name))
     return tuple(found)
 
 
@@ -72,6 +81,7 @@ def job_names(job: Object) -> tuple[str, ...]:
     groups = (job.get("spec") or {}).get("workers") or ()
     return (
         names.aggregation_name(name),
+        names.report_name(name),
         *(names.group_name(name, group["name"]) for group in groups if group.get("name")),
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from engram.spec.compact import CompactReport
 from engram.spec.names import (
     MAIN_CONTAINER,
     Annotation,
@@ -323,6 +324,10 @@ class Observed:
     nodes: tuple[NodeView, ...] | None = None
     """None: nodes may not be read (namespaced mode)."""
     live: Live | None = None
+    report: CompactReport | None = None
+    """What the report's pod has printed; read once its Job has succeeded and until it is stored."""
+    report_problem: str = ""
+    """Why that could not be read."""
     namespace_terminating: bool = False
     complete: bool = True
     """False: objects and secrets were not read this time (only Jobs and pods are known); nothing may be made

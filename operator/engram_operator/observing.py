@@ -32,7 +32,9 @@ from engram_operator.model import (
     PodView,
 )
 from engram_operator.nodes import Nodes
+from engram_operator.reports import read_report
 from engram_operator.settings import Settings
+from engram_operator.status import report_awaited
 from engram_operator.tables import ChildTable, key_of
 from engram_operator.troubles import Troubles
 
@@ -95,9 +97,10 @@ class Observer:
         jobs = self._tables.jobs.of(key, uid)
         pods = tuple(sorted(self._tables.pods.of(key, uid).values(), key=lambda pod: pod.name))
         seen = Observed(jobs=jobs, pods=pods, live=live, complete=False)
-        if evidence.finished(job):
+        if evidence.settled(job):
             self.forget(key)
             return Sight(seen)
+        seen = await self._with_report(job, seen)
         known = self._memory.of(key)
         stale = _changed(job, jobs, known) or self._clock.monotonic() >= known.trusted_until
         troubles, nodes = await asyncio.gather(
@@ -149,6 +152,16 @@ class Observer:
             complete=True,
         )
         return Sight(observed, _credentials(job, ours.get(secret)))
+
+    async def _with_report(self, job: Object, seen: Observed) -> Observed:
+        """Add what the report's pod has printed, once it is done and as long as it is not stored."""
+        if not report_awaited(job.get("status") or {}):
+            return seen
+        view = seen.jobs.get(names.report_name(job["metadata"]["name"]))
+        if view is None or not view.succeeding:
+            return seen
+        found = await read_report(self._api, job["metadata"]["namespace"], view, seen.pods)
+        return replace(seen, report=found.report, report_problem=found.problem)
 
     async def _read(self, job: Object, known: Known) -> dict[Named, Object]:
         """Read the children that no watch shows; those that do not exist are left out."""

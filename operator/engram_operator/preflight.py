@@ -40,6 +40,7 @@ RIGHTS: tuple[Right, ...] = (
     Right(GROUP, f"{PLURAL}/status", ("patch",)),
     Right("batch", "jobs", ("get", "list", "watch", "create", "patch", "delete")),
     Right("", "pods", ("list", "watch")),
+    Right("", "pods/log", ("get",)),
     Right("", "services", ("get", "create", "patch")),
     Right("", "configmaps", ("get", "create", "patch")),
     Right("", "secrets", ("get", "create", "patch", "delete")),
@@ -47,6 +48,8 @@ RIGHTS: tuple[Right, ...] = (
     Right("", "events", ("list", "create")),
 )
 """The least that works; deploy/ and the chart grant it. Nodes (get, list) are asked for and can be missed."""
+RIGHTS_POLICY = (Right("networking.k8s.io", "networkpolicies", ("get", "create", "patch")),)
+"""In addition where jobs get a NetworkPolicy."""
 RIGHTS_OUTSIDE = (Right("", "services/proxy", ("get",)),)
 """In addition when the operator runs outside the cluster."""
 
@@ -141,7 +144,11 @@ def missing_fields(wanted: Mapping[str, Any], served: Mapping[str, Any], path: s
 
 async def check_rights(api: Api, settings: Settings) -> None:
     """Raise StartError naming the rights that are missing."""
-    rights = RIGHTS if settings.in_cluster else RIGHTS + RIGHTS_OUTSIDE
+    rights = (
+        *RIGHTS,
+        *(RIGHTS_POLICY if settings.network_policy else ()),
+        *(() if settings.in_cluster else RIGHTS_OUTSIDE),
+    )
     asked = [
         (namespace, right, verb)
         for namespace in settings.namespaces or ("",)

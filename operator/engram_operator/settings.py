@@ -74,6 +74,19 @@ class Settings:
         default=False, metadata=_option("whether podTemplate may name a serviceAccountName")
     )
     """Whether podTemplate may name a serviceAccountName."""
+    network_policy: bool = field(
+        default=False,
+        metadata=_option("whether every job gets a NetworkPolicy around its aggregator"),
+    )
+    own_namespace: str = field(
+        default="",
+        metadata=_option("namespace of the operator's pod, which its NetworkPolicies let in; empty: all"),
+    )
+    """Namespace of the operator's pod; empty: it runs outside the cluster."""
+    prometheus_namespace: str = field(
+        default="",
+        metadata=_option("namespace of the Prometheus that NetworkPolicies let in; empty: any namespace"),
+    )
     concurrency: int = field(
         default=8, metadata=_option("jobs reconciled at the same time", least=1, most=256)
     )

@@ -34,6 +34,7 @@ _KINDS = {
     "Event": ("v1", "events", True),
     "Job": ("batch/v1", "jobs", True),
     "Namespace": ("v1", "namespaces", False),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
     "Node": ("v1", "nodes", False),
     "PersistentVolume": ("v1", "persistentvolumes", False),
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims", True),

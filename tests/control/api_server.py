@@ -28,6 +28,7 @@ KINDS = {
     "events": "Event",
     "nodes": "Node",
     "jobs": "Job",
+    "networkpolicies": "NetworkPolicy",
     "federatedincrementaljobs": "FederatedIncrementalJob",
 }
 
@@ -97,6 +98,8 @@ class ApiServer:
         self.asked: list[Asked] = []
         self.refuse: Callable[[Asked], Refusal | None] = lambda asked: None
         self.other: dict[str, Object] = {}
+        self.texts: dict[str, str] = {}
+        """Answers that are no JSON, such as logs, by path."""
         self.oldest = 0
         """Watches from an earlier version are told 410."""
         self.url = ""
@@ -165,6 +168,8 @@ class ApiServer:
             refusal = self.refuse(asked)
             if refusal is not None:
                 raise refusal
+            if request.path in self.texts:
+                return web.Response(text=self.texts[request.path])
             if request.path in self.other:
                 return web.json_response(self.other[request.path])
             if target is None:

@@ -125,6 +125,7 @@ class Edge:
     """A Cluster over the fake server, with tables that the test fills."""
 
     server: ApiServer
+    api: Api
     cluster: Cluster
     table: JobTable
     tables: Tables
@@ -160,7 +161,7 @@ async def edge(settings: Settings = SETTINGS) -> AsyncIterator[Edge]:
     table = JobTable()
     async with serving() as server, api_of(server, settings) as api:
         cluster = Cluster(api, table, tables, settings, clock.clock())
-        yield Edge(server, cluster, table, tables, clock, changed)
+        yield Edge(server, api, cluster, table, tables, clock, changed)
 
 
 def secret(data: dict[str, str], name: str = "digits-credentials", **rest: Any) -> Object:

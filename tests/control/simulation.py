@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from engram.spec.compact import CompactReport
 from engram.spec.names import KIND, Condition, Phase, Reason
 from engram.spec.summary import FinalSummary
 from engram_operator.model import Credentials, JobView, Object, Observed, Plan, PodView
@@ -21,6 +22,7 @@ from tests.control.builders import (
     condition,
     ended,
     job_object,
+    live,
     pod,
     stored,
     true,
@@ -244,6 +246,21 @@ def done(world: World, kind: str = "Complete", message: str | None = None) -> No
         *(view for view in world.pods if view.index is not None),
     )
     world.views[AGGREGATION] = {"conditions": {kind: true(since=world.now)}, "active": 0}
+
+
+REPORT = "digits-report"
+COMPACT = CompactReport({"report.json": "{}", "report.md": "# digits\n"})
+
+
+def serving(world: World, phase: Phase = Phase.SUCCEEDED) -> None:
+    """The aggregator has come to its end and waits for its record to be fetched."""
+    world.changes["live"] = live(phase=phase, recordServed=True)
+
+
+def printed(world: World, report: CompactReport | None = COMPACT, problem: str = "") -> None:
+    """The report's pod is done; `report` is what the operator reads in its log."""
+    world.views[REPORT] = {"conditions": {"Complete": true(since=world.now)}, "active": 0}
+    world.changes |= {"report": report, "report_problem": problem}
 
 
 def failed(world: World, *tries: PodView, reason: str = "BackoffLimitExceeded", kind: str = "Failed") -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from engram.spec import FederatedIncrementalJob, parse_job
 from engram_operator.manifests import Context, build_children, endpoints_of, job_patch
+from engram_operator.manifests.report import report_config_map, report_job
 from engram_operator.model import JobView, Object
 from tests.cluster.api import MERGE, Api, ApiError
 from tests.cluster.waiting import until
@@ -88,6 +90,30 @@ def test_every_field_is_known_and_kept_as_it_was_sent(
         assert lost(api.create(item, dry_run=True), item) == []
         if item["kind"] != "Job":
             assert lost(api.apply(item, dry_run=True), item) == []
+
+
+@pytest.mark.parametrize("expose", ["{type: ClusterIP}", "{type: NodePort, address: a.b}"])
+@pytest.mark.parametrize("own", ["", "engram-system"])
+def test_the_network_policy_is_known_and_kept(api: Api, namespace: str, own: str, expose: str) -> None:
+    settings = replace(SETTINGS, network_policy=True, own_namespace=own, prometheus_namespace="monitoring")
+    job = placed(make_job(f"aggregator: {{expose: {expose}}}"), namespace)
+    policy = build(job, settings).policy
+    assert policy is not None
+    assert lost(api.apply(policy, dry_run=True), policy) == []
+
+
+@pytest.mark.parametrize("checkpoint", ["{}", f"{{volume: {CLAIM}}}", "{size: 1Gi}"])
+def test_the_report_is_made_and_kept_where_restricted_is_enforced(
+    api: Api, restricted: str, checkpoint: str
+) -> None:
+    job = placed(
+        make_job(f"aggregator: {{checkpoint: {checkpoint}}}\nreport: {{volume: {CLAIM}}}"), restricted
+    )
+    made = report_job(job, SETTINGS)
+    assert lost(api.create(made, dry_run=True), made) == []
+    assert api.create(pod_from(made), dry_run=True)["spec"]["containers"]
+    kept = report_config_map(job, {"report.json": "{}", "report.md": "x" * 890_000})
+    assert lost(api.apply(kept, dry_run=True), kept) == []
 
 
 @pytest.mark.parametrize("spec", RESTRICTED)

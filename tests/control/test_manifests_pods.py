@@ -54,7 +54,7 @@ def required_terms(job: Object) -> list[Object]:
 def test_what_runs() -> None:
     children = build(make_job())
     main = main_of(children.aggregation)
-    assert (main["command"], main["args"]) == (["engram", "aggregator"], ["--grace", "0"])
+    assert (main["command"], main["args"]) == (["engram", "aggregator"], ["--grace", "120"])
     main = main_of(children.workers["edge"])
     assert main["command"] == ["engram", "worker"]
     assert "args" not in main

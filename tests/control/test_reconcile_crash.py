@@ -13,8 +13,19 @@ from hypothesis import strategies as st
 
 from engram.spec.tokens import worker_token
 from engram_operator.model import Object
-from tests.control.builders import DURABLE, UID, job_object, node
-from tests.control.simulation import FLEET, LOCAL, Crash, World, done, edit, up
+from tests.control.builders import DURABLE, UID, job_object, node, true
+from tests.control.simulation import (
+    FLEET,
+    LOCAL,
+    REPORT,
+    Crash,
+    World,
+    done,
+    edit,
+    printed,
+    serving,
+    up,
+)
 
 Change = Callable[[World], None]
 
@@ -43,6 +54,10 @@ def _lose_everything(world: World) -> None:
     world.pods = ()
 
 
+def _break_the_report(world: World) -> None:
+    world.views[REPORT] = {"conditions": {"Failed": true("PodFailurePolicy", "exit code 43")}, "active": 0}
+
+
 def _grow(world: World) -> None:
     edit(world, workers=[{"name": "edge", "replicas": 5}])
 
@@ -64,8 +79,10 @@ STORIES: dict[str, tuple[dict[str, Any], tuple[Change, ...]]] = {
     "a secret lost, then suspend, resume": ({}, (_run, _lose_the_secret, _suspend, _resume, _run)),
     "everything deleted by hand": ({}, (_run, _lose_everything)),
     "grow": ({"dataset": LOCAL}, (_run, _grow)),
-    "end": ({}, (_run, done)),
-    "end, all cleaned": ({"runPolicy": {"cleanPodPolicy": "All"}}, (_run, done)),
+    "end": ({}, (_run, done, printed)),
+    "end, all cleaned": ({"runPolicy": {"cleanPodPolicy": "All"}}, (_run, done, printed)),
+    "end, the record fetched from the aggregator": ({"aggregator": {}}, (_run, serving, done, printed)),
+    "end, no report": ({}, (_run, done, _break_the_report)),
     "invalid": ({"algorithm": {"name": "nope"}}, (_nothing,)),
 }
 

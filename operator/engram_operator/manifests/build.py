@@ -10,6 +10,7 @@ from engram.spec.job import FederatedIncrementalJob
 from engram_operator.manifests.config import config_map, spec_digest
 from engram_operator.manifests.context import Context
 from engram_operator.manifests.jobs import aggregation_job, group_job
+from engram_operator.manifests.network import network_policy
 from engram_operator.manifests.secrets import credentials_secret, worker_tokens_secret
 from engram_operator.manifests.service import aggregation_service, node_port_service
 from engram_operator.manifests.volumes import checkpoint_claim
@@ -29,6 +30,8 @@ class Children:
     node_port: Object | None
     """Second Service, for `expose.type: NodePort`; what `endpoints_of` reads the allocated port from."""
     claim: Object | None
+    policy: Object | None
+    """NetworkPolicy, where the administrator wants one."""
     aggregation: Object
     workers: Mapping[str, Object]
     """Group name -> batch Job."""
@@ -46,8 +49,8 @@ class Children:
     @property
     def all(self) -> tuple[Object, ...]:
         """Every object, in the order in which pods need them."""
-        claim = () if self.claim is None else (self.claim,)
-        return (self.config_map, self.credentials, self.worker_tokens, *self.services, *claim, *self.jobs)
+        optional = tuple(item for item in (self.policy, self.claim) if item is not None)
+        return (self.config_map, self.credentials, self.worker_tokens, *self.services, *optional, *self.jobs)
 
 
 def build_children(job: FederatedIncrementalJob, context: Context) -> Children:
@@ -58,6 +61,7 @@ def build_children(job: FederatedIncrementalJob, context: Context) -> Children:
     """
     digest = spec_digest(job)
     claim, node_port = checkpoint_claim(job, context.settings), node_port_service(job)
+    policy = network_policy(job, context.settings)
     return Children(
         config_map=_plain(config_map(job, context, digest)),
         credentials=_plain(credentials_secret(job, context)),
@@ -65,6 +69,7 @@ def build_children(job: FederatedIncrementalJob, context: Context) -> Children:
         service=_plain(aggregation_service(job)),
         node_port=None if node_port is None else _plain(node_port),
         claim=None if claim is None else _plain(claim),
+        policy=None if policy is None else _plain(policy),
         aggregation=_plain(aggregation_job(job, context, digest)),
         workers={group.name: _plain(group_job(job, group, context, digest)) for group in job.spec.workers},
     )

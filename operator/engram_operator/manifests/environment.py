@@ -76,6 +76,14 @@ def worker_environment(job: FederatedIncrementalJob, group: WorkerGroup, context
     return [{"name": str(Env.WORKER_INDEX), "valueFrom": index}, *_entries(values)]
 
 
+def reporter_environment(job: FederatedIncrementalJob) -> list[Object]:
+    """Return the environment of the report's main container."""
+    values = {Env.NAMESPACE: job.metadata.namespace, Env.JOB_NAME: job.name, **_ours(job)}
+    if job.spec.report.volume:
+        values[Env.ENGRAM_REPORT_DIR] = MountPath.REPORT
+    return _entries(values)
+
+
 def _common(job: FederatedIncrementalJob, worker: str) -> dict[str, str]:
     """Return what the aggregator and workers share."""
     participants = sum(group.replicas for group in job.spec.workers)
@@ -89,6 +97,13 @@ def _common(job: FederatedIncrementalJob, worker: str) -> dict[str, str]:
         Env.PRETRAINED_MODEL_URL: "",
         Env.TRANSMITTER: "ws",
         Env.DATA_PATH_PREFIX: MountPath.DATA,
+        **_ours(job),
+    }
+
+
+def _ours(job: FederatedIncrementalJob) -> dict[str, str]:
+    """Return what every process of ours reads, and what keeps libraries within the pod's bounds."""
+    return {
         Env.ENGRAM_JOB_FILE: f"{MountPath.SPEC}/{SpecKey.JOB}",
         Env.ENGRAM_JOB_UID: job.metadata.uid,
         Env.ENGRAM_TERMINATION_LOG: MountPath.TERMINATION_LOG,

@@ -1,4 +1,4 @@
-"""The batch Jobs: one for the aggregator, an Indexed one for each worker group.
+"""The batch Jobs of a run: one for the aggregator, an Indexed one for each worker group.
 
 Kubernetes' own retries and failure policy restart what crashed; a Job is created once, its template never
 changes, and afterwards only `suspend` and the number of workers are patched.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from engram.spec.exit_codes import EXIT_MEANINGS, PolicyAction
+from engram.spec.exit_codes import EXIT_MEANINGS, ExitCode, PolicyAction
 from engram.spec.job import FederatedIncrementalJob
 from engram.spec.names import MAIN_CONTAINER, Annotation, Role
 from engram.spec.topology import WorkerGroup
@@ -33,11 +34,11 @@ def aggregation_job(job: FederatedIncrementalJob, context: Context, digest: str)
         "completionMode": "NonIndexed",
         "backoffLimit": job.spec.run_policy.backoff_limit,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _rules([row.aggregator for row in EXIT_MEANINGS])},
+        "podFailurePolicy": {"rules": failure_policy({row.code: row.aggregator for row in EXIT_MEANINGS})},
         "template": aggregator_template(job, context),
     }
     meta = metadata(job, aggregation_name(job.name), Role.AGGREGATOR)
-    return _job(meta, spec, digest)
+    return batch_job(meta, spec, digest)
 
 
 def group_job(job: FederatedIncrementalJob, group: WorkerGroup, context: Context, digest: str) -> Object:
@@ -54,11 +55,11 @@ def group_job(job: FederatedIncrementalJob, group: WorkerGroup, context: Context
         "completionMode": "Indexed",
         "backoffLimitPerIndex": job.spec.run_policy.backoff_limit,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _rules([row.worker for row in EXIT_MEANINGS])},
+        "podFailurePolicy": {"rules": failure_policy({row.code: row.worker for row in EXIT_MEANINGS})},
         "template": worker_template(job, group, context),
     }
     meta = metadata(job, group_name(job.name, group.name), Role.WORKER, group.name)
-    return _job(meta, spec, digest)
+    return batch_job(meta, spec, digest)
 
 
 def job_patch(view: JobView, *, suspend: bool, replicas: int) -> Patch | None:
@@ -77,16 +78,17 @@ def job_patch(view: JobView, *, suspend: bool, replicas: int) -> Patch | None:
     return Patch("Job", view.name, {"spec": body}) if body else None
 
 
-def _job(meta: Object, spec: Object, digest: str) -> Object:
+def batch_job(meta: Object, spec: Object, digest: str = "") -> Object:
+    """Return the Job with the hash of what of `spec` never changes, and the job's `spec_digest` if given."""
     meta["annotations"] = {
         Annotation.TEMPLATE_HASH: _hash({key: spec[key] for key in spec if key not in VARYING}),
-        Annotation.SPEC_DIGEST: digest,
+        **({Annotation.SPEC_DIGEST: digest} if digest else {}),
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
-def _rules(actions: list[PolicyAction | None]) -> list[Object]:
-    """Return the failure policy: disruptions first, then the exit codes in the order of their table.
+def failure_policy(actions: Mapping[ExitCode, PolicyAction | None]) -> list[Object]:
+    """Return the failure policy: disruptions first, then the exit codes in their order.
 
     Codes that are counted need no rule: that is what happens to a failure that no rule names.
     """
@@ -95,10 +97,10 @@ def _rules(actions: list[PolicyAction | None]) -> list[Object]:
         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
     }
     rules: list[Object] = [disrupted]
-    for row, action in zip(EXIT_MEANINGS, actions, strict=True):
+    for code, action in actions.items():
         if action is None or action == "Count":
             continue
-        codes = {"containerName": MAIN_CONTAINER, "operator": "In", "values": [int(row.code)]}
+        codes = {"containerName": MAIN_CONTAINER, "operator": "In", "values": [int(code)]}
         rules.append({"action": action, "onExitCodes": codes})
     return rules
 

@@ -23,6 +23,7 @@ from engram_operator.manifests.environment import aggregator_environment, worker
 from engram_operator.manifests.guard import check_merged, check_pod_template
 from engram_operator.manifests.labels import labels
 from engram_operator.manifests.merge import merge
+from engram_operator.manifests.record import record_grace
 from engram_operator.manifests.volumes import Mounted, aggregator_volumes, worker_volumes
 from engram_operator.model import Object
 from engram_operator.settings import Settings
@@ -31,10 +32,6 @@ AGGREGATOR_GRACE_SECONDS = 60
 """After SIGTERM: the round's state is written to the checkpoint volume, which may be slow."""
 WORKER_GRACE_SECONDS = 30
 """After SIGTERM: a worker's state is small, the step under way may not be."""
-
-RECORD_GRACE_SECONDS = 0
-"""How long the aggregator serves its record at the end: as long as no report Job fetches it, no run needs to
-end later."""
 
 HOST_NETWORK_DNS = "ClusterFirstWithHostNet"
 """dnsPolicy of a pod on the host's network: the default would not know the cluster's names."""
@@ -52,9 +49,9 @@ def aggregator_template(job: FederatedIncrementalJob, context: Context) -> Objec
         federation["hostPort"] = wanted.expose.port or FEDERATION_PORT
     status = {"name": STATUS_PORT_NAME, "containerPort": STATUS_PORT, "protocol": "TCP"}
     main = {
-        **_main(wanted.image or settings.image, settings, mounted),
+        **main_container(wanted.image or settings.image, settings, mounted),
         "command": ["engram", "aggregator"],
-        "args": ["--grace", str(RECORD_GRACE_SECONDS)],
+        "args": ["--grace", str(record_grace(job, settings))],
         "env": aggregator_environment(job),
         "ports": [federation, status],
         "readinessProbe": {
@@ -73,7 +70,7 @@ def aggregator_template(job: FederatedIncrementalJob, context: Context) -> Objec
             }
         },
         "spec": {
-            **_pod(job, security.USER, mounted),
+            **pod_spec(job, security.USER, mounted),
             **placement.scheduling(wanted.placement, node_name=wanted.node_name, exposed=_exposed(job)),
             "terminationGracePeriodSeconds": AGGREGATOR_GRACE_SECONDS,
             "containers": [main],
@@ -87,7 +84,7 @@ def worker_template(job: FederatedIncrementalJob, group: WorkerGroup, context: C
     settings = context.settings
     mounted = worker_volumes(job, group)
     main = {
-        **_main(group.image or job.spec.aggregator.image or settings.image, settings, mounted),
+        **main_container(group.image or job.spec.aggregator.image or settings.image, settings, mounted),
         "command": ["engram", "worker"],
         "env": worker_environment(job, group, context),
         "resources": placement.gpu_resources(group.resources, group.gpus),
@@ -102,7 +99,7 @@ def worker_template(job: FederatedIncrementalJob, group: WorkerGroup, context: C
             }
         },
         "spec": {
-            **_pod(job, group.run_as_user, mounted),
+            **pod_spec(job, group.run_as_user, mounted),
             **scheduling,
             **({"tolerations": tolerations} if tolerations else {}),
             "terminationGracePeriodSeconds": WORKER_GRACE_SECONDS,
@@ -119,7 +116,7 @@ def _exposed(job: FederatedIncrementalJob) -> bool:
     return expose.type != "ClusterIP" or bool(expose.address)
 
 
-def _main(image: str, settings: Settings, mounted: Sequence[Mounted]) -> Object:
+def main_container(image: str, settings: Settings, mounted: Sequence[Mounted]) -> Object:
     """Return what the main containers of all pods share."""
     return {
         "name": MAIN_CONTAINER,
@@ -132,7 +129,7 @@ def _main(image: str, settings: Settings, mounted: Sequence[Mounted]) -> Object:
     }
 
 
-def _pod(job: FederatedIncrementalJob, user: int, mounted: Sequence[Mounted]) -> Object:
+def pod_spec(job: FederatedIncrementalJob, user: int, mounted: Sequence[Mounted]) -> Object:
     """Return what the specs of all pods share."""
     secrets = {"imagePullSecrets": job.spec.image_pull_secrets} if job.spec.image_pull_secrets else {}
     return {

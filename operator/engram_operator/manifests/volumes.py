@@ -48,7 +48,7 @@ def aggregator_volumes(job: FederatedIncrementalJob, settings: Settings) -> tupl
         _mounted("spec", _config(job), MountPath.SPEC, read_only=True),
         _mounted("credentials", credentials, MountPath.CREDENTIALS, read_only=True),
         *_data(job.spec.dataset.volume),
-        _mounted("checkpoint", _checkpoint(job, settings), MountPath.CHECKPOINT),
+        _mounted("checkpoint", checkpoint_source(job, settings), MountPath.CHECKPOINT),
         _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
     )
 
@@ -72,6 +72,24 @@ def worker_volumes(job: FederatedIncrementalJob, group: WorkerGroup) -> tuple[Mo
     )
 
 
+def reporter_volumes(
+    job: FederatedIncrementalJob, settings: Settings, *, checkpoint: bool
+) -> tuple[Mounted, ...]:
+    """Return what the report's pod mounts; `checkpoint`: the record lies there."""
+    kept = []
+    if checkpoint:
+        kept = [
+            _mounted("checkpoint", checkpoint_source(job, settings), MountPath.CHECKPOINT, read_only=True)
+        ]
+    if job.spec.report.volume:
+        kept.append(_mounted("report", job.spec.report.volume, MountPath.REPORT))
+    return (
+        _mounted("spec", _config(job), MountPath.SPEC, read_only=True),
+        *kept,
+        _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
+    )
+
+
 def group_data(job: FederatedIncrementalJob, group: WorkerGroup) -> Mapping[str, Any]:
     """Return the source of the group's data volume: its own, or the data set's; empty: bundled data."""
     own = group.dataset.volume
@@ -80,8 +98,17 @@ def group_data(job: FederatedIncrementalJob, group: WorkerGroup) -> Mapping[str,
 
 def checkpoint_is_durable(job: FederatedIncrementalJob, settings: Settings) -> bool:
     """Return whether the checkpoint outlives the aggregator's pod, so that a suspended run loses nothing."""
-    source = _checkpoint(job, settings)
+    source = checkpoint_source(job, settings)
     return not any(name in source for name in TRANSIENT_SOURCES)
+
+
+def checkpoint_source(job: FederatedIncrementalJob, settings: Settings) -> Mapping[str, Any]:
+    """Return the source of the checkpoint's volume: the job's, a claim of ours, or an emptyDir."""
+    if job.spec.aggregator.checkpoint.volume:
+        return job.spec.aggregator.checkpoint.volume
+    if _claim(job, settings)[0]:
+        return {"persistentVolumeClaim": {"claimName": checkpoint_name(job.name)}}
+    return {"emptyDir": {}}
 
 
 def checkpoint_claim(job: FederatedIncrementalJob, settings: Settings) -> Object | None:
@@ -108,15 +135,6 @@ def _claim(job: FederatedIncrementalJob, settings: Settings) -> tuple[str, str]:
     if checkpoint.size:
         return checkpoint.size, checkpoint.storage_class_name
     return settings.checkpoint_size, settings.checkpoint_storage_class
-
-
-def _checkpoint(job: FederatedIncrementalJob, settings: Settings) -> Mapping[str, Any]:
-    """Return the source of the checkpoint's volume: the job's, a claim of ours, or an emptyDir."""
-    if job.spec.aggregator.checkpoint.volume:
-        return job.spec.aggregator.checkpoint.volume
-    if _claim(job, settings)[0]:
-        return {"persistentVolumeClaim": {"claimName": checkpoint_name(job.name)}}
-    return {"emptyDir": {}}
 
 
 def _config(job: FederatedIncrementalJob, *, cloud: bool = False) -> Object:

@@ -44,7 +44,7 @@ def reconcile(
     if raw["metadata"].get("deletionTimestamp"):
         return Plan()
     if status.get("completionTime"):
-        return plan_after(raw, observed, now)
+        return plan_after(raw, observed, settings, now)
     if status.get("startTime") or observed.jobs:
         return plan_under_way(raw, credentials, observed, settings, now)
     return plan_before(raw, credentials, observed, settings, now)

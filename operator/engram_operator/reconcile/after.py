@@ -1,22 +1,27 @@
-"""A job that has ended: its pods are cleaned up, later it goes itself. Nothing is made again.
+"""A job that has ended: its pods are cleaned up, its report is made, later it goes itself.
 
-Needs Jobs alone, which the watches know: a finished job costs no request.
+Nothing of the run is made again. Once there is a report, or none to be had, Jobs alone are needed, which the
+watches know: a finished job costs no request.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from engram.spec.names import KIND, Condition, Reason
+from engram.spec.names import KIND, Condition, Reason, Role
 from engram_operator.manifests import job_patch
 from engram_operator.model import JobView, Object, Observed, Patch, Plan, Removal, parse_time
-from engram_operator.status import view
+from engram_operator.reconcile.outcome import soonest
+from engram_operator.reconcile.report import follow
+from engram_operator.settings import Settings
+from engram_operator.status import report_awaited, view
 
 _STOPPED_BY_US = frozenset({Reason.DEADLINE_EXCEEDED, Reason.PENDING_DEADLINE_EXCEEDED})
 
 
-def plan_after(raw: Object, observed: Observed, now: datetime) -> Plan:
-    """Return what is left to do for a job whose `completionTime` is set.
+def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """Return what is left to do for a job whose `completionTime` is set: its pods, its report, itself.
 
     cleanPodPolicy All removes every Job with its pods, Running those that have not ended, None nothing. A run
     that a deadline ended is stopped under any policy: with None its Jobs are suspended, not removed.
@@ -29,13 +34,20 @@ def plan_after(raw: Object, observed: Observed, now: datetime) -> Plan:
         meta = raw["metadata"]
         return Plan(delete=(Removal(KIND, meta["name"], meta.get("uid", "")),))
     clean = policy.get("cleanPodPolicy", "Running")
-    present = [job for job in observed.jobs.values() if not job.deleting]
+    awaited = report_awaited(status)
+    present = [
+        job
+        for job in observed.jobs.values()
+        if not job.deleting and not (awaited and job.role == Role.REPORT)
+    ]
     gone = [job for job in present if clean == "All" or (clean == "Running" and _unfinished(job))]
-    return Plan(
+    plan = follow(raw, observed, settings, now) if awaited else Plan()
+    return replace(
+        plan,
         patch=_stopped(raw, present) if clean == "None" else (),
         delete=tuple(Removal("Job", job.name, job.uid) for job in gone),
-        status=_seen(raw),
-        wake_after=left,
+        status=plan.status or _seen(raw),
+        wake_after=soonest((plan.wake_after, left)),
     )
 
 

@@ -24,7 +24,8 @@ def changed(children: Children, observed: Observed, *, config: bool = True) -> t
     A claim is never changed once it is there: it cannot be. The Secret of the tokens is, when it lacks a
     worker. `config`: whether the ConfigMap may be written.
     """
-    wanted = [*([children.config_map] if config else []), *children.services]
+    policy = [] if children.policy is None else [children.policy]
+    wanted = [*([children.config_map] if config else []), *children.services, *policy]
     found = [item for item in wanted if differs(item, observed.objects.get(_key(item)))]
     if children.claim is not None and _key(children.claim) not in observed.objects:
         found.append(children.claim)

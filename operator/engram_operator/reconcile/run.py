@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from engram.errors import ConfigurationError
-from engram.spec.names import Condition, Reason, SpecKey
+from engram.spec.names import Condition, Reason, Role, SpecKey
 from engram_operator.manifests import checkpoint_is_durable, endpoints_of
 from engram_operator.manifests.names import (
     aggregation_name,
@@ -52,7 +52,7 @@ class Run:
     @property
     def at_rest(self) -> bool:
         """Whether the run is suspended: status says so, or its batch Jobs are (a crash came in between)."""
-        jobs = self.observed.jobs.values()
+        jobs = [job for job in self.observed.jobs.values() if job.role != Role.REPORT]
         return holds(self.status, Condition.SUSPENDED) or (bool(jobs) and all(job.suspend for job in jobs))
 
     @property

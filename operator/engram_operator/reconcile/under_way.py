@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from engram.spec.names import Condition, Phase, Reason, Role
 from engram_operator.manifests.names import aggregation_name, credentials_name
 from engram_operator.model import Credentials, Object, Observed, Plan, PodView, parse_time
+from engram_operator.reconcile import report
 from engram_operator.reconcile.accept import acceptance
 from engram_operator.reconcile.effective import effective
 from engram_operator.reconcile.outcome import soonest, with_status
@@ -73,6 +74,7 @@ def _ended(run: Run, end: End) -> Plan:
         active_seconds=active,
         resumes=figures.resumes,
     )
+    statements = {**statements, **report.at_end(run, figures)}
     workers = {**(content.workers or {}), "running": 0} if end.succeeded else content.workers
     return with_status(Plan(wake_after=SOON), run.raw, statements, replace(content, workers=workers), run.now)
 
@@ -126,7 +128,7 @@ def _running(run: Run) -> Plan:
         figures=figures,
         desired=run.held.desired,
         needed=quorum_of(run.held.job, run.held.desired),
-        was_running=phase_of(run.status) is Phase.RUNNING,
+        was_running=phase_of(run.status) in (Phase.RUNNING, Phase.REPORTING),
         durable=run.durable,
         now=run.now,
         nodes=run.observed.nodes,
@@ -134,7 +136,8 @@ def _running(run: Run) -> Plan:
     )
     findings = situation.findings()
     accepted = acceptance(run.raw, run.durable, run.held.notice)
-    statements = statements_of(situation, accepted, _suspended(run))
+    create, reporting = report.fetching(run)
+    statements = {**statements_of(situation, accepted, _suspended(run)), **reporting}
     content = replace(
         content_of(run, census, figures),
         started=parse_time(run.status.get("startTime")) or run.now,
@@ -148,7 +151,12 @@ def _running(run: Run) -> Plan:
         situation.stalls_in(findings),
         *(slow_after(pod, run.now) for pod in run.observed.pods),
     ]
-    plan = replace(plan, wake_after=soonest(waits), poll=situation.aggregator_up)
+    plan = replace(
+        plan,
+        create=(*plan.create, *create),
+        wake_after=soonest(waits),
+        poll=situation.aggregator_up,
+    )
     return with_status(plan, run.raw, statements, content, run.now)
 
 

@@ -6,7 +6,15 @@ together.
 """
 
 from engram_operator.status.build import Content, build_status, notes_of, write_in
-from engram_operator.status.conditions import Statement, Statements, active_seconds, holds, phase_of, view
+from engram_operator.status.conditions import (
+    Statement,
+    Statements,
+    active_seconds,
+    holds,
+    phase_of,
+    report_awaited,
+    view,
+)
 
 __all__ = [
     "Content",
@@ -17,6 +25,7 @@ __all__ = [
     "holds",
     "notes_of",
     "phase_of",
+    "report_awaited",
     "view",
     "write_in",
 ]

@@ -188,7 +188,7 @@ def notes_of(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> t
     if reason == before or reason in _WAITING or _flaps(old, new, now):
         return notice
     warning = new.get("phase") == Phase.FAILED or (
-        reason not in (Reason.TRAINING, Reason.SUSPENDED, Reason.FINISHED)
+        reason not in (Reason.TRAINING, Reason.SUSPENDED, Reason.FINISHED, Reason.REPORT_PENDING)
     )
     return (*notice, Note("Warning" if warning else "Normal", str(reason), message))
 

@@ -106,10 +106,16 @@ def phase_of(status: Mapping[str, Any]) -> Phase:
         return Phase.SUSPENDED
     if not status.get("startTime"):
         return Phase.PENDING
-    return Phase.RUNNING if holds(status, Condition.PROGRESSING) else Phase.STARTING
+    progressing = view(status, Condition.PROGRESSING)
+    if progressing is None or progressing.true:
+        return Phase.RUNNING if progressing else Phase.STARTING
+    return Phase.REPORTING if progressing.reason in _OVER else Phase.STARTING
 
 
+_OVER = (Reason.FINISHED, Reason.RUN_FAILED)
+"""The aggregator has said that it is done, and has not ended: its record is being fetched."""
 _DECIDING = {
+    Phase.REPORTING: Condition.REPORT_READY,
     Phase.SUCCEEDED: Condition.COMPLETE,
     Phase.FAILED: Condition.FAILED,
     Phase.SUSPENDED: Condition.SUSPENDED,
@@ -125,6 +131,12 @@ def deciding(status: Mapping[str, Any]) -> ConditionView:
     if phase is Phase.RUNNING and holds(status, Condition.DEGRADED):
         found = view(status, Condition.DEGRADED)
     return found or ConditionView("Unknown", Reason.VALID)
+
+
+def report_awaited(status: Mapping[str, Any]) -> bool:
+    """Return whether a status says that the report is being made."""
+    found = view(status, Condition.REPORT_READY)
+    return found is not None and not found.true and found.reason == Reason.REPORT_PENDING
 
 
 def active_seconds(status: Mapping[str, Any], now: datetime) -> float:
