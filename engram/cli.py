@@ -220,7 +220,7 @@ def aggregator(
         typer.Option(envvar=Environment.ENGRAM_TLS_KEY_FILE.value, help="Its private key (PEM)."),
     ] = None,
     grace: Annotated[
-        float, typer.Option(min=0, help="Seconds at the end for a last scrape and for fetching the record.")
+        float, typer.Option(min=0, help="Most seconds at the end to serve the record until it is fetched.")
     ] = 0.0,
     lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
 ) -> None:

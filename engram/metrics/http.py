@@ -109,18 +109,20 @@ class StatusServer:
         """How often `/metrics` was answered in full."""
         return self._scrapes
 
-    def linger(self, seconds: float, asked: threading.Event) -> None:
+    def linger(self, record_seconds: float, asked: threading.Event) -> None:
         """Serve the last values and the record of a finished run until they were fetched.
 
-        Returns once the record was fetched and, if the run was scraped at least three times (two intervals
-        were seen), one more scrape came, for which 60 seconds are enough; after `seconds` or when `asked` is
-        set in any case.
+        Two waits that know nothing of each other: for the record to be fetched, at most `record_seconds`; and
+        for one more scrape, at most `LAST_SCRAPE_SECONDS`, if the run was scraped at least `REGULAR_SCRAPES`
+        times (two intervals were seen). Returns when both are over, or as soon as `asked` is set.
         """
         scraped = self._scrapes
         start = time.monotonic()
-        while (elapsed := time.monotonic() - start) < seconds:
+        while True:
+            elapsed = time.monotonic() - start
+            fetched = self._records > 0 or elapsed >= record_seconds
             known = scraped < REGULAR_SCRAPES or self._scrapes > scraped or elapsed >= LAST_SCRAPE_SECONDS
-            if (known and self._records) or asked.wait(POLL_SECONDS):
+            if (fetched and known) or asked.wait(POLL_SECONDS):
                 return
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:

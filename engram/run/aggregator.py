@@ -67,7 +67,7 @@ class AggregatorOptions:
     """What workers verify (PEM); None: no TLS."""
     tls_key: Path | None = None
     grace_seconds: float = 0.0
-    """How long the record is served at the end, until it is fetched, and a last scrape waited for."""
+    """How long the record is served at the end until it is fetched; a last scrape is another wait."""
 
 
 class _Run:

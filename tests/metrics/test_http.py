@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from engram.errors import ConfigurationError
-from engram.metrics.http import MAX_CONNECTIONS, StatusServer
+from engram.metrics import http as http_port
+from engram.metrics.http import MAX_CONNECTIONS, POLL_SECONDS, StatusServer
 
 
 class Source:
@@ -133,31 +134,70 @@ def test_not_ready_says_503_until_it_is() -> None:
         assert ask(server, "/healthz")[0] == 200
 
 
+def scraped(server: StatusServer, times: int) -> None:
+    for _ in range(times):
+        ask(server, "/metrics")
+    # The count rises after the answer is written, so the last one may still be on its way.
+    wait_until(lambda: server.scrapes == times)
+
+
+def lingering(server: StatusServer, record_seconds: float) -> threading.Thread:
+    thread = threading.Thread(target=server.linger, args=(record_seconds, threading.Event()), daemon=True)
+    thread.start()
+    return thread
+
+
 @pytest.mark.parametrize(("scrapes", "again"), [(0, False), (2, False), (3, True)])
 def test_the_end_waits_for_the_record_and_for_a_scrape_where_there_were_some(
     server: StatusServer, source: Source, scrapes: int, again: bool
 ) -> None:
-    for _ in range(scrapes):
-        ask(server, "/metrics")
-    # The count rises after the answer is written, so the last one may still be on its way.
-    wait_until(lambda: server.scrapes == scrapes)
+    scraped(server, scrapes)
     assert ask(server, "/v1/record")[0] == 404
-    lingering = threading.Thread(target=server.linger, args=(60.0, threading.Event()))
-    lingering.start()
-    assert lingering.is_alive()
+    end = lingering(server, 60.0)
+    assert end.is_alive()
     source.record = {"status": "complete"}
     assert ask(server, "/v1/record")[0] == 200
     if again:
-        assert lingering.is_alive()
-        wait_until(lambda: ask(server, "/metrics")[0] == 200 and not lingering.is_alive())
-    lingering.join(10)
-    assert not lingering.is_alive()
+        assert end.is_alive()
+        wait_until(lambda: ask(server, "/metrics")[0] == 200 and not end.is_alive())
+    end.join(10)
+    assert not end.is_alive()
+
+
+def test_a_record_that_nobody_fetches_does_not_end_the_wait_for_a_scrape(server: StatusServer) -> None:
+    scraped(server, 3)
+    end = lingering(server, 0.0)
+    end.join(3 * POLL_SECONDS)
+    assert end.is_alive()
+    wait_until(lambda: ask(server, "/metrics")[0] == 200 and not end.is_alive())
+
+
+def test_a_scrape_does_not_end_the_wait_for_the_record(server: StatusServer, source: Source) -> None:
+    scraped(server, 3)
+    source.record = {"status": "complete"}
+    end = lingering(server, 60.0)
+    ask(server, "/metrics")
+    wait_until(lambda: server.scrapes == 4)
+    end.join(3 * POLL_SECONDS)
+    assert end.is_alive()
+    assert ask(server, "/v1/record")[0] == 200
+    # Once more, for a scrape that came before the wait had begun.
+    wait_until(lambda: ask(server, "/metrics")[0] == 200 and not end.is_alive())
+
+
+def test_the_last_scrape_is_not_waited_for_longer_than_the_limit(
+    server: StatusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_port, "LAST_SCRAPE_SECONDS", 0.05)
+    scraped(server, 3)
+    server.linger(0.0, threading.Event())
 
 
 def test_the_end_waits_only_so_long_or_until_told_to_stop(server: StatusServer) -> None:
     told = threading.Event()
     server.linger(0.05, told)
     told.set()
+    scraped(server, 3)
     server.linger(60.0, told)
 
 

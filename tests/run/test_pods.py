@@ -97,6 +97,40 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
 
 
 @pytest.mark.parametrize(
+    ("rate", "phase", "status", "outcome", "code"),
+    [(0.05, "Succeeded", "complete", "complete", 0), (1000, "Failed", "failed", "failed", 42)],
+    ids=["complete", "failed"],
+)
+def test_sigterm_ends_the_wait_for_the_report_at_once_with_the_code_of_the_run(
+    make_pods: MakePods,
+    document: dict[str, Any],
+    rate: float,
+    phase: str,
+    status: str,
+    outcome: str,
+    code: int,
+) -> None:
+    document["spec"]["training"] |= {
+        "roundsPerTask": 1,
+        "gradientClip": None,
+        "optimizer": {"learningRate": rate},
+    }
+    pods = make_pods()
+    aggregator = pods.aggregator("--grace", "600")
+    for name in (A, B):
+        pods.worker(name)
+    record = pods.checkpoint / "record.json"
+    wait_until(lambda: record.exists() and json.loads(record.read_text())["status"] == status)
+    assert record.stat().st_mode & 0o044 == 0o044  # the report's pod reads it where the checkpoint is durable
+    wait_until(lambda: aggregator.last_word)
+    assert pods.status()[1]["phase"] == phase
+    assert aggregator.running
+    assert aggregator.terminate() == code
+    assert (aggregator.summary.outcome, aggregator.summary.exit_code) == (outcome, code)
+    assert "Traceback" not in aggregator.output
+
+
+@pytest.mark.parametrize(
     ("change", "code", "message"),
     [
         ({"algorithm": {"name": "absent.module:Thing"}}, 42, "absent.module:Thing"),
