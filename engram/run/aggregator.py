@@ -39,11 +39,13 @@ from engram.run.pod import Pod
 from engram.run.recording import Keeper, Recorder, write_record
 from engram.run.roster import Roster
 from engram.run.source import load_placed
-from engram.spec.exit_codes import ExitCode
+from engram.spec.exit_codes import EXIT_MEANINGS, ExitCode
 from engram.spec.status import MetricsStatus, ProgressStatus
 
 SAVE_SECONDS = 50.0
 """How long a checkpoint may take when the process is told to stop; pods are killed after a minute."""
+_FOR_GOOD = frozenset(row.code for row in EXIT_MEANINGS if row.aggregator in (None, "FailJob"))
+"""Exit codes that Kubernetes makes no other pod after."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ class _Run:
             Keeper(self.recorder, self.directory),
         )
         self.listening = False
+        self.waits = False
+        """Whether the run is over for good and its record waits to be fetched."""
         self._record: Mapping[str, Any] | None = None
         self.server = StatusServer(
             self.exporter.registry,
-            self.status.as_dict,
+            lambda: {**self.status.as_dict(), "recordServed": self.waits},
             lambda: self._record,
             port=options.status_port,
             host=options.status_host,
@@ -134,8 +138,11 @@ def run_aggregator(options: AggregatorOptions, pod: Pod) -> int:
         outcome = asyncio.run(_serve(aggregator, run, options, authenticate, tls, pod))
         run.record(outcome)
         if outcome.reason != "suspended":
-            pod.leave(_code(outcome), outcome.message)
-            run.server.linger(options.grace_seconds, pod.asked)
+            code = _code(outcome)
+            pod.leave(code, outcome.message)
+            # A crash is tried again, and the record of that try is the one that counts.
+            run.waits = options.grace_seconds > 0 and code in _FOR_GOOD
+            run.server.linger(options.grace_seconds if run.waits else 0.0, pod.asked)
     return _exit_code(outcome)
 
 

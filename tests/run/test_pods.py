@@ -80,7 +80,8 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
     workers = [pods.worker(A), pods.worker(B)]
     aggregator.wait_for("with TLS")
     assert pods.status("/healthz") == (200, {"status": "ok"})
-    wait_until(lambda: pods.status()[1].get("phase") == "Succeeded")
+    wait_until(lambda: pods.status()[1].get("recordServed"))
+    assert pods.status()[1]["phase"] == "Succeeded"
     assert [worker.end() for worker in workers] == [0, 0]
     assert aggregator.summary.outcome == "complete"  # also for somebody who kills it now
     assert pods.status("/v1/record")[1]["status"] == "complete"
@@ -94,6 +95,15 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
     assert matrix(pods) == expected
     assert aggregator.output.count("Traceback") == 0
     assert workers[0].last_word == "done"
+
+
+def test_a_failure_that_is_tried_again_does_not_wait_for_a_report(
+    make_pods: MakePods, document: dict[str, Any]
+) -> None:
+    document["spec"]["aggregation"] = {"roundDeadlineSeconds": 1, "deadlinePolicy": "Fail"}
+    aggregator = make_pods().aggregator("--grace", "600")
+    assert aggregator.end() == 1  # nobody came; Kubernetes starts another pod, whose record counts
+    assert "quorum" in aggregator.summary.message
 
 
 @pytest.mark.parametrize(
