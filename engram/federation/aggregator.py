@@ -149,8 +149,8 @@ class Aggregator:
         """
         try:
             check_hello(worker, hello, self.settings, self._engine.split_digest)
-        except RefusedError:
-            self._observer.rejected(worker, "unauthorised")
+        except RefusedError as error:
+            self._observer.rejected(worker, Reject("unauthorised", str(error), *self._machine.position))
             raise
         if self.outcome is not None:
             return self._farewell([worker])
@@ -279,8 +279,9 @@ class Aggregator:
         return [self._reject(worker, error.reason, str(error))]
 
     def _reject(self, worker: str, reason: str, message: str) -> Outgoing:
-        self._journal.rejected(worker, reason)
-        return Outgoing(worker, Reject(reason, message, *self._machine.position))
+        reject = Reject(reason, message, *self._machine.position)
+        self._journal.rejected(worker, reject)
+        return Outgoing(worker, reject)
 
     # What the machine wants.
 
@@ -306,8 +307,8 @@ class Aggregator:
                 engine.aggregate(action, now)
             case act.CloseTask():
                 engine.close_task(action, now)
-            case act.EvaluateHere(task):
-                engine.evaluate(task)
+            case act.EvaluateHere(task, round):
+                engine.evaluate(task, round)
             case act.SumEvaluations(workers=workers):
                 engine.sum_evaluations(workers, now)
             case act.Checkpoint():

@@ -149,6 +149,7 @@ class Engine:
         if stage.kind == "evaluate":
             self._answers.evaluations = {}
             self.journal.open_evaluation(now)
+            self._observer.evaluation_started(stage.task, stage.round)
             return
         self._answers = Answers()
         self.journal.open(now)
@@ -158,6 +159,8 @@ class Engine:
             # A worker that never said hello is assumed to hold as much as the largest.
             self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
             self._observer.round_started(stage.task, stage.round)
+        else:
+            self._observer.consolidation_started(stage.task)
 
     def aggregate(self, action: act.Aggregate, now: float) -> None:
         """Make the next global model; when all abstained it stays as it is."""
@@ -190,8 +193,9 @@ class Engine:
         self.weights = frozen(self._learner.close_task(action.task, self.weights, results))
         self._states.update({worker: answer.state for worker, answer in results.items()})
 
-    def evaluate(self, task: int) -> None:
+    def evaluate(self, task: int, round: int) -> None:
         """Evaluate the global model here."""
+        self._observer.evaluation_started(task, round)
         with self.journal.timed("evaluate"):
             self.journal.evaluated(self._learner.evaluate(task, self.weights))
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 
 WorkerState = Literal["connected", "training", "uploading", "disconnected", "finished", "failed"]
 
@@ -112,12 +112,20 @@ class Observer(Protocol):
         """Bytes on the wire (or what they would be, in process)."""
         ...
 
-    def rejected(self, worker: str, reason: str) -> None:
-        """An update or connection was refused."""
+    def rejected(self, worker: str, reject: Reject) -> None:
+        """An answer or a connection of a worker was refused: why, and where the run was."""
         ...
 
     def round_started(self, task: int, round: int) -> None:
         """The weights go out."""
+        ...
+
+    def consolidation_started(self, task: int) -> None:
+        """The task's rounds are closed: workers choose exemplars and send what the algorithm keeps of it."""
+        ...
+
+    def evaluation_started(self, task: int, round: int) -> None:
+        """The global model is tested, here or by the workers; `round` 0: at the task's end."""
         ...
 
     def round_closed(self, row: RoundRow, history: History) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Literal, Protocol
 
 from engram.federation.history import Counts, History, Observer, RoundRow, TaskRow, WorkerRound
-from engram.federation.messages import ClassCounts
+from engram.federation.messages import ClassCounts, Reject
 from engram.federation.validation import finite_metrics
 
 MAX_NOTES = 200
@@ -167,11 +167,11 @@ class Journal:
         if len(notes) < MAX_NOTES and text not in notes:
             notes.append(text)
 
-    def rejected(self, worker: str, reason: str) -> None:
+    def rejected(self, worker: str, reject: Reject) -> None:
         """Count an answer or a connection that was refused."""
         known = self.history.faults.rejected
-        known[reason] = known.get(reason, 0) + 1
-        self._observer.rejected(worker, reason)
+        known[reject.reason] = known.get(reject.reason, 0) + 1
+        self._observer.rejected(worker, reject)
 
     def reconnected(self, worker: str) -> None:
         """Count a worker that came back."""

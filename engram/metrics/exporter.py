@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerRound, WorkerState
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure, task_accuracy
 from engram.spec.metric_names import ROUND_SECONDS_BUCKETS
@@ -137,10 +137,10 @@ class Exporter(Collector):
         with self._lock:
             self._add(MetricName.TRANSFER_BYTES, size, direction, worker if self._admit(worker) else OTHER)
 
-    def rejected(self, worker: str, reason: str) -> None:
-        """An update or connection was refused."""
+    def rejected(self, worker: str, reject: Reject) -> None:
+        """An answer or a connection was refused."""
         with self._lock:
-            known = reason if reason in tuple(Rejection) else OTHER
+            known = reject.reason if reject.reason in tuple(Rejection) else OTHER
             self._add(MetricName.UPDATES_REJECTED, 1, known)
 
     def round_started(self, task: int, round: int) -> None:
@@ -148,6 +148,12 @@ class Exporter(Collector):
         with self._lock:
             self._set(MetricName.TASK, task)
             self._set(MetricName.ROUND, sum(self.rounds[: task - 1]) + round)
+
+    def consolidation_started(self, task: int) -> None:
+        """How long it takes is told at its end."""
+
+    def evaluation_started(self, task: int, round: int) -> None:
+        """How long it takes is told at its end."""
 
     def round_closed(self, row: RoundRow, history: History) -> None:
         """A round is aggregated and durable."""

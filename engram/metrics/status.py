@@ -10,18 +10,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from engram.federation.history import Faults, History, RoundRow, TaskRow, WorkerState
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 from engram.metrics.matrix import AccuracyMatrix, from_history
 from engram.metrics.measures import measure, task_accuracy
-from engram.spec.names import Phase
+from engram.metrics.worker_view import WorkerView, shortened, timestamp
+from engram.spec.names import Phase, Stage
 
-MESSAGE_CHARACTERS = 256
-"""Longest message of one worker, as in the API."""
 WORKERS_SHOWN = 20
 """`workerStatuses` and `tasks` are bounded, as in the API: those not fine, and the newest, first."""
 
@@ -34,29 +31,6 @@ METRICS = {
     "backward_transfer": "backwardTransfer",
     "forward_transfer": "forwardTransfer",
 }
-_ORDER = ("failed", "disconnected", "training", "uploading", "connected", "finished")
-
-
-@dataclass
-class WorkerView:
-    """What the aggregator knows of one worker at this moment."""
-
-    name: str
-    group: str
-    state: WorkerState | None = None
-    message: str = ""
-    """What is wrong with it, or was on its way here."""
-    device: str = ""
-    round: int = 0
-    progress: float = 0.0
-    """Share of the local steps of the round under way, 0..1."""
-    loss: float | None = None
-    memory_bytes: int = 0
-    last_seen: float | None = None
-    """Seconds since the epoch."""
-    bytes_down: int = 0
-    bytes_up: int = 0
-    reconnects: int = 0
 
 
 class LiveStatus:
@@ -81,6 +55,7 @@ class LiveStatus:
         self.workers = {name: WorkerView(name, group) for name, group in workers}
         self.desired = len(self.workers)
         self.phase, self.message = Phase.STARTING, ""
+        self.stage = Stage.GATHERING
         self.task, self.round = 0, 0
         self.matrix = AccuracyMatrix((), (), ())
         self.measures: dict[str, Any] = {}
@@ -144,24 +119,39 @@ class LiveStatus:
             else:
                 view.bytes_up += size
 
-    def rejected(self, worker: str, reason: str) -> None:
-        """An update or connection was refused."""
+    def rejected(self, worker: str, reject: Reject) -> None:
+        """An answer or a connection was refused."""
         with self._lock:
-            self._rejected[reason] = self._rejected.get(reason, 0) + 1
+            self._rejected[reject.reason] = self._rejected.get(reject.reason, 0) + 1
+            if worker in self.workers:  # one that may not join is none of the run's
+                round = self._overall(reject.task, reject.round or self._rounds_of(reject.task))
+                self.workers[worker].refuse(reject.reason, reject.message, round)
 
     def round_started(self, task: int, round: int) -> None:
         """The weights go out."""
         with self._lock:
-            self.phase, self.task, self.round = Phase.RUNNING, task, round
+            self._reach(Stage.ROUNDS, task, round)
             self._round_started = self._clock()
             for view in self.workers.values():
                 view.progress = 0.0
+
+    def consolidation_started(self, task: int) -> None:
+        """The task's rounds are closed."""
+        with self._lock:
+            self._reach(Stage.CONSOLIDATING, task, self._rounds_of(task))
+
+    def evaluation_started(self, task: int, round: int) -> None:
+        """The global model is tested."""
+        with self._lock:
+            self._reach(Stage.EVALUATING, task, round or self._rounds_of(task))
 
     def round_closed(self, row: RoundRow, history: History) -> None:
         """A round is aggregated and durable."""
         with self._lock:
             for name, part in row.workers.items():
                 view = self._view(name)
+                if part.outcome != "absent":
+                    view.accepted = self._overall(row.task, row.round)
                 if part.outcome == "accepted":
                     view.round, view.progress = self._overall(row.task, row.round), 1.0
                     view.loss = part.metrics.get("loss", view.loss)
@@ -176,13 +166,14 @@ class LiveStatus:
         """The run is over: complete, failed or suspended."""
         with self._lock:
             self._take_over(history)
-            self.phase, self.message = PHASES.get(reason, Phase.FAILED), message
+            self.phase, self.message, self.stage = PHASES.get(reason, Phase.FAILED), message, Stage.OVER
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON-able data in the shape of the API's `.status`."""
         with self._lock:
             return {
                 "phase": self.phase,
+                "stage": self.stage,
                 "message": self.message,
                 "display": self._display(),
                 "progress": self._progress(),
@@ -213,6 +204,12 @@ class LiveStatus:
             group = worker.rpartition("-")[0].rpartition("-")[2]
             self.workers[worker] = WorkerView(worker, group)
         return self.workers[worker]
+
+    def _reach(self, stage: Stage, task: int, round: int) -> None:
+        self.phase, self.stage, self.task, self.round = Phase.RUNNING, stage, task, round
+
+    def _rounds_of(self, task: int) -> int:
+        return self.rounds[task - 1] if 0 < task <= len(self.rounds) else 0
 
     def _overall(self, task: int, round: int) -> int:
         return sum(self.rounds[: task - 1]) + round if task else 0
@@ -303,26 +300,8 @@ class LiveStatus:
 
     def _worker_statuses(self) -> list[dict[str, Any]]:
         known = [view for view in self.workers.values() if view.state is not None]
-        known.sort(key=lambda view: _ORDER.index(view.state or "connected"))
-        return [self._worker_status(view) for view in known[:WORKERS_SHOWN]]
-
-    def _worker_status(self, view: WorkerView) -> dict[str, Any]:
-        status: dict[str, Any] = {
-            "name": view.name,
-            "group": view.group,
-            "state": view.state,
-            "device": view.device,
-            "round": view.round,
-            "percent": int(100 * view.progress),
-            "reconnects": view.reconnects,
-        }
-        if view.message:
-            status["message"] = view.message
-        if view.loss is not None:
-            status["loss"] = f"{view.loss:.4g}"
-        if view.last_seen is not None:
-            status["lastSeenTime"] = timestamp(view.last_seen)
-        return status
+        known.sort(key=lambda view: view.rank)
+        return [view.as_dict() for view in known[:WORKERS_SHOWN]]
 
     def _display(self) -> dict[str, str]:
         here = ("connected", "training", "uploading", "finished")
@@ -356,14 +335,3 @@ def decimal(value: float) -> str:
     """Return a ratio as the decimal string that status carries: four places, no exponent, no minus zero."""
     text = f"{value:.4f}"
     return text.lstrip("-") if float(text) == 0 else text
-
-
-def shortened(message: str) -> str:
-    """Return a message of one worker as the API takes it: its beginning, if it is long."""
-    longer = len(message) > MESSAGE_CHARACTERS
-    return message[: MESSAGE_CHARACTERS - 1] + "…" if longer else message
-
-
-def timestamp(seconds: float) -> str:
-    """Return seconds since the epoch as Kubernetes writes a time: UTC, whole seconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,7 +12,7 @@ from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
 from engram.federation.inprocess import run_in_process
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 from engram.federation.outcome import Outcome
 from engram.federation.roles import LocalLearner
 from engram.metrics.status import LiveStatus
@@ -55,11 +55,19 @@ class Refresher:
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
         """Too frequent to show."""
 
-    def rejected(self, worker: str, reason: str) -> None:
+    def rejected(self, worker: str, reject: Reject) -> None:
         """Show it."""
         self._show()
 
     def round_started(self, task: int, round: int) -> None:
+        """Show it."""
+        self._show()
+
+    def consolidation_started(self, task: int) -> None:
+        """Show it."""
+        self._show()
+
+    def evaluation_started(self, task: int, round: int) -> None:
         """Show it."""
         self._show()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from engram.federation.history import Counts, History, Observer, RoundRow, TaskRow, WorkerState
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 from engram.metrics.matrix import AccuracyMatrix, from_history
 from engram.metrics.measures import accuracy, forget_rate, task_accuracy
 
@@ -45,15 +45,25 @@ class Observers:
         for observer in self._observers:
             observer.transferred(worker, direction, size)
 
-    def rejected(self, worker: str, reason: str) -> None:
+    def rejected(self, worker: str, reject: Reject) -> None:
         """Pass on."""
         for observer in self._observers:
-            observer.rejected(worker, reason)
+            observer.rejected(worker, reject)
 
     def round_started(self, task: int, round: int) -> None:
         """Pass on."""
         for observer in self._observers:
             observer.round_started(task, round)
+
+    def consolidation_started(self, task: int) -> None:
+        """Pass on."""
+        for observer in self._observers:
+            observer.consolidation_started(task)
+
+    def evaluation_started(self, task: int, round: int) -> None:
+        """Pass on."""
+        for observer in self._observers:
+            observer.evaluation_started(task, round)
 
     def round_closed(self, row: RoundRow, history: History) -> None:
         """Pass on."""
@@ -89,10 +99,16 @@ class Silent:
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
         """Ignore."""
 
-    def rejected(self, worker: str, reason: str) -> None:
+    def rejected(self, worker: str, reject: Reject) -> None:
         """Ignore."""
 
     def round_started(self, task: int, round: int) -> None:
+        """Ignore."""
+
+    def consolidation_started(self, task: int) -> None:
+        """Ignore."""
+
+    def evaluation_started(self, task: int, round: int) -> None:
         """Ignore."""
 
     def round_closed(self, row: RoundRow, history: History) -> None:

@@ -270,6 +270,18 @@ class WorkerCondition(StrEnum):
     FAILED = "failed"
 
 
+class Stage(StrEnum):
+    """Values of `stage` in the aggregator's live status: what the run is busy with."""
+
+    GATHERING = "gathering"
+    """Workers connect."""
+    ROUNDS = "rounds"
+    CONSOLIDATING = "consolidating"
+    """A task has ended; workers send what the algorithm keeps of it."""
+    EVALUATING = "evaluating"
+    OVER = "over"
+
+
 class Rejection(StrEnum):
     """Values of the label `reason` of a rejected update or connection."""
 
@@ -333,6 +345,7 @@ __all__ = [
     "Role",
     "RoundPhase",
     "SpecKey",
+    "Stage",
     "WorkerCondition",
     "split_worker_name",
     "tls_name",

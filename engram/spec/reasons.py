@@ -123,7 +123,8 @@ class Reason(StrEnum):
     UPDATES_REJECTED = (
         "UpdatesRejected",
         "Degraded",
-        "Updates of a worker were rejected (shape, not finite, norm); the message says which and why.",
+        "A worker's update was rejected (shape, non-finite, norm, too-large, protocol) and does not count; "
+        "the message says which and what to do.",
     )
     NODE_OFFLINE = (
         "NodeOffline",

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engram_operator.status.conditions import news_in
+
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return the merge patch that makes `new` of `old`; empty when they are equal. Lists are replaced."""
@@ -36,7 +38,7 @@ def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
         status.get("phase"),
         status.get("observedGeneration"),
         sorted(
-            (item.get("type", ""), item.get("status", ""), item.get("reason", ""))
+            (item.get("type", ""), item.get("status", ""), str(news_in(item.get("reason", ""))))
             for item in status.get("conditions") or ()
         ),
     )

@@ -588,7 +588,7 @@ def test_every_reason_of_degraded_has_its_place() -> None:
     unranked = {
         reason for reason in Reason if Condition.DEGRADED in reason.conditions and reason not in WORST_FIRST
     }
-    assert unranked == {Reason.AS_EXPECTED, Reason.UPDATES_REJECTED}
+    assert unranked == {Reason.AS_EXPECTED}
 
 
 def test_condition_views_of_nodes_may_be_unknown() -> None:

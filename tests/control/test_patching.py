@@ -58,6 +58,7 @@ def test_a_new_phase_or_condition_is_decisive_and_figures_are_not() -> None:
     old = {"phase": "Running", "conditions": [condition("Ready", "False", "Training", "round 1")]}
     assert not decisive(old, {**old, "progress": {"round": 2}})
     assert not decisive(old, {**old, "conditions": [condition("Ready", "False", "Training", "round 2")]})
+    assert not decisive(old, {**old, "conditions": [condition("Ready", "False", "Consolidating", "task 1")]})
     assert decisive(old, {**old, "phase": "Succeeded"})
     assert decisive(old, {**old, "observedGeneration": 2})
     assert decisive(old, {**old, "conditions": [condition("Ready", "True", "Finished")]})

@@ -22,6 +22,7 @@ from engram.federation.messages import (
     Evaluate,
     Heartbeat,
     Hello,
+    Reject,
     Shared,
     Tensors,
     Train,
@@ -192,11 +193,17 @@ class Recorder:
         key = (worker, direction)
         self.bytes[key] = self.bytes.get(key, 0) + size
 
-    def rejected(self, worker: str, reason: str) -> None:
-        self.events.append(("rejected", worker, reason))
+    def rejected(self, worker: str, reject: Reject) -> None:
+        self.events.append(("rejected", worker, reject.reason))
 
     def round_started(self, task: int, round: int) -> None:
         self.events.append(("started", task, round))
+
+    def consolidation_started(self, task: int) -> None:
+        self.events.append(("consolidates", task))
+
+    def evaluation_started(self, task: int, round: int) -> None:
+        self.events.append(("evaluates", task, round))
 
     def round_closed(self, row: RoundRow, history: History) -> None:
         self.events.append(("closed", row.task, row.round))

@@ -7,7 +7,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engram.federation.history import Faults, History
-from engram.federation.messages import Heartbeat
+from engram.federation.messages import Heartbeat, Reject
 from engram.metrics.exporter import MOST_TASKS, MOST_WORKERS, Exporter
 from engram.spec.metric_names import ROUND_SECONDS_BUCKETS
 from engram.spec.names import METRICS, MetricName
@@ -133,8 +133,8 @@ def test_counters_of_samples_bytes_and_faults(
     finish(exporter, history)
     exporter.transferred(EDGE, "down", 10)
     exporter.transferred(EDGE, "down", 5)
-    exporter.rejected(EDGE, "late")
-    exporter.rejected(EDGE, "a reason of the future")
+    exporter.rejected(EDGE, Reject("late", "not wanted", 1, 1))
+    exporter.rejected(EDGE, Reject("a reason of the future", "", 1, 1))
     assert value(exporter, "engram_worker_samples_total", worker=EDGE) == 60
     assert value(exporter, "engram_transfer_bytes_total", worker=EDGE, direction="down") == 15
     assert value(exporter, "engram_reconnects_total") == 3

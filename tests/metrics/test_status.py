@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from engram.federation.history import Faults, History
-from engram.federation.messages import Heartbeat, Hello
+from engram.federation.messages import Heartbeat, Hello, Reject
 from engram.federation.versions import PROTOCOL
-from engram.metrics.status import WORKERS_SHOWN, LiveStatus, decimal, timestamp
+from engram.metrics.status import WORKERS_SHOWN, LiveStatus, decimal
+from engram.metrics.worker_view import timestamp
 
 CLASSES = [[0, 1], [2, 3], [4, 5]]
 WORKERS = [("trainworker-edge-0", "edge"), ("trainworker-edge-1", "edge")]
@@ -158,10 +159,85 @@ def hello(worker: str, **said: str) -> Hello:
 def test_reconnects_and_refusals_are_counted(live: LiveStatus) -> None:
     for state in ("connected", "disconnected", "connected", "disconnected", "training"):
         live.worker_changed("trainworker-edge-0", state)
-    live.rejected("trainworker-edge-0", "late")
+    live.rejected("trainworker-edge-0", Reject("late", "not wanted", 1, 1))
     status = live.as_dict()
     assert status["workerStatuses"][0]["reconnects"] == 2
     assert status["faults"]["rejected"] == 1
+
+
+def test_a_workers_refusals_are_kept_by_reason_the_newest_first(
+    live: LiveStatus, make_history: Callable[..., History]
+) -> None:
+    replay(live, make_history(1))
+    live.round_started(2, 1)
+    first, second = (name for name, _ in WORKERS)
+    for name in (first, second):
+        live.worker_changed(name, "connected")
+    for reject in (
+        Reject("late", "not wanted", 2, 1),
+        Reject("norm", "too large", 2, 1),
+        Reject("norm", "far too large", 2, 2),
+        Reject("non-finite", "x" * 300, 2, 0),
+    ):
+        live.rejected(second, reject)
+    live.rejected("trainworker-edge-9", Reject("unauthorised", "no worker of this job", 2, 1))
+    worst, fine = live.as_dict()["workerStatuses"]
+    assert (worst["name"], fine["name"]) == (second, first), "those not fine come first"
+    assert "rejected" not in fine
+    assert [(row["reason"], row["count"], row["round"]) for row in worst["rejected"]] == [
+        ("non-finite", 1, 4),
+        ("norm", 2, 4),
+        ("late", 1, 3),
+    ]
+    assert [len(row["message"]) for row in worst["rejected"]] == [256, 13, 10]
+    assert worst["acceptedRound"] == fine["acceptedRound"] == 2, "rounds count over the whole run"
+    assert live.as_dict()["faults"]["rejected"] == 5
+
+
+def test_a_round_without_a_worker_is_none_that_counted(
+    live: LiveStatus, make_history: Callable[..., History]
+) -> None:
+    history = make_history(1)
+    absent, abstained = (name for name, _ in WORKERS)
+    history.rounds[-1].workers[absent].outcome = "absent"
+    history.rounds[-1].workers[abstained].outcome = "abstained"
+    replay(live, history)
+    for name, _ in WORKERS:
+        live.worker_changed(name, "connected")
+    assert [row["acceptedRound"] for row in live.as_dict()["workerStatuses"]] == [1, 2]
+
+
+def test_the_stage_says_what_the_run_is_busy_with(
+    live: LiveStatus, make_history: Callable[..., History]
+) -> None:
+    stages = [live.as_dict()["stage"]]
+    events: tuple[Callable[[], None], ...] = (
+        lambda: live.round_started(1, 1),
+        lambda: live.evaluation_started(1, 1),
+        lambda: live.round_started(1, 2),
+        lambda: live.consolidation_started(1),
+        lambda: live.evaluation_started(1, 0),
+        lambda: live.round_started(2, 1),
+        lambda: live.finished("complete", "", make_history(3)),
+    )
+    for event in events:
+        event()
+        stages.append(live.as_dict()["stage"])
+    assert stages == [
+        *("gathering", "rounds", "evaluating", "rounds", "consolidating", "evaluating", "rounds", "over")
+    ]
+
+
+def test_a_run_that_is_resumed_at_the_end_of_a_task_runs(
+    live: LiveStatus, make_history: Callable[..., History]
+) -> None:
+    history = make_history(2)
+    history.tasks.pop()
+    live.restored(history)
+    live.consolidation_started(2)
+    status = live.as_dict()
+    assert (status["phase"], status["stage"]) == ("Running", "consolidating")
+    assert (status["progress"]["task"], status["progress"]["round"]) == (2, 4)
 
 
 def test_traffic_is_summed_over_workers(live: LiveStatus) -> None:

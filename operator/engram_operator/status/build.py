@@ -11,10 +11,12 @@ from typing import Any
 from engram.spec.names import Condition, Phase, Reason
 from engram_operator.model import Note, Object, parse_time
 from engram_operator.status.conditions import (
+    WAITING,
     Statements,
     deciding,
     holds,
     merge,
+    news_in,
     phase_of,
     shorten,
     timestamp,
@@ -109,7 +111,6 @@ _DECISIVE = (
     "observedGeneration",
     "report",
 )
-_WAITING = frozenset({Reason.WAITING_FOR_AGGREGATOR, Reason.WAITING_FOR_WORKERS})
 
 
 def write_in(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> float | None:
@@ -134,7 +135,7 @@ def write_in(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> f
 
 def _decisive(status: Mapping[str, Any]) -> Any:
     conditions = [
-        (item["type"], item["status"], "" if item["reason"] in _WAITING else item["reason"])
+        (item["type"], item["status"], "" if item["reason"] in WAITING else news_in(item["reason"]))
         for item in status.get("conditions") or ()
     ]
     troubled = [
@@ -179,18 +180,18 @@ def notes_of(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> t
     Reason and message are those of the condition that decides the phase. Waiting is not told, the start once
     (with the verdict on the spec), and of a run that flaps only the first turn of each minute.
     """
-    reason, before = new.get("reason"), old.get("reason")
+    reason, before = news_in(new.get("reason")), news_in(old.get("reason"))
     message = str(new.get("message", ""))
-    if new.get("startTime") and not old.get("startTime") and reason in _WAITING:
+    if new.get("startTime") and not old.get("startTime") and reason in WAITING:
         accepted = view(new, Condition.ACCEPTED)
         return (Note("Normal", accepted.reason, accepted.message),) if accepted else ()
     notice = _notice(old, new)
-    if reason == before or reason in _WAITING or _flaps(old, new, now):
+    if reason == before or reason in WAITING or _flaps(old, new, now):
         return notice
     warning = new.get("phase") == Phase.FAILED or (
         reason not in (Reason.TRAINING, Reason.SUSPENDED, Reason.FINISHED, Reason.REPORT_PENDING)
     )
-    return (*notice, Note("Warning" if warning else "Normal", str(reason), message))
+    return (*notice, Note("Warning" if warning else "Normal", str(new.get("reason")), message))
 
 
 def _notice(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Note, ...]:

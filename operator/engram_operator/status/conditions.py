@@ -31,6 +31,14 @@ class Statement:
 
 Statements = Mapping[Condition, Statement]
 
+WAITING = frozenset({Reason.WAITING_FOR_AGGREGATOR, Reason.WAITING_FOR_WORKERS})
+"""Reasons of a run that comes up: they change with its pods."""
+
+
+def news_in(reason: object) -> object:
+    """Return what a reason tells: a run that trains or consolidates is as it should be, with every task."""
+    return Reason.TRAINING if reason == Reason.CONSOLIDATING else reason
+
 
 def shorten(text: str, length: int) -> str:
     """Return `text` on one line with at most `length` characters."""

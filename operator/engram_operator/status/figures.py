@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engram.spec.base import Spec
-from engram.spec.names import WorkerCondition
+from engram.spec.names import Stage, WorkerCondition
 from engram.spec.status import (
     Display,
     MetricsStatus,
@@ -24,6 +24,7 @@ from engram.spec.status import (
 )
 from engram.spec.summary import FinalSummary
 from engram_operator.model import Live, Object
+from engram_operator.status.rejections import Refused, recently_refused
 
 MOST_TASKS = 100
 MOST_CLASSES = 10
@@ -44,7 +45,11 @@ class Figures:
     """Of `status.workers`: connected, disconnected."""
     workers: Mapping[str, Object] = field(default_factory=dict)
     """`status.workerStatuses` by name, as the aggregator sees them now; empty when it was not asked."""
+    refused: Mapping[str, Refused] = field(default_factory=dict)
+    """Workers whose answers the aggregator turned down of late."""
     resumes: int = 0
+    consolidating: bool = False
+    """Whether the aggregator says that a task is being closed."""
     live: bool = False
     """Whether the aggregator was heard just now."""
     ended: bool = False
@@ -87,7 +92,9 @@ def figures_of(
         tasks=found.tasks,
         counts=_part(WorkersStatus, live.status.get("workers")),
         workers=names,
+        refused=recently_refused(live.status.get("workerStatuses"), found.progress.get("round") or 0),
         resumes=found.resumes,
+        consolidating=live.status.get("stage") == Stage.CONSOLIDATING,
         live=True,
         ended=live.status.get("phase") in ("Succeeded", "Failed", "Suspended"),
     )

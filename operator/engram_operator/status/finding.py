@@ -45,6 +45,7 @@ WORST_FIRST: tuple[Reason, ...] = (
     Reason.PENDING_DEADLINE_EXCEEDED,
     Reason.GPU_NOT_ADMITTED,
     Reason.WORKER_FAILED,
+    Reason.UPDATES_REJECTED,
     Reason.AGGREGATOR_UNREACHABLE,
     Reason.NODE_OFFLINE,
     Reason.POD_EVICTED,

@@ -186,6 +186,9 @@ def _coming(situation: Situation) -> tuple[Reason, str]:
     figures = situation.figures
     if situation.running:
         progress = figures.progress
+        if figures.consolidating:
+            where = f"Task {progress.get('task')} of {progress.get('tasks')} has ended"
+            return Reason.CONSOLIDATING, f"{where}: workers send what the algorithm keeps of it."
         if figures.started:
             where = (
                 f"Task {progress.get('task')} of {progress.get('tasks')}, "

@@ -13,6 +13,7 @@ from engram_operator.status.census import Census, Member
 from engram_operator.status.conditions import squeeze
 from engram_operator.status.figures import CONNECTED, Figures
 from engram_operator.status.finding import ANEW, WORST_FIRST, Finding
+from engram_operator.status.rejections import explain_refused
 
 MOST_MESSAGE = 256
 CONNECTS_WITHIN = timedelta(seconds=30)
@@ -20,7 +21,7 @@ CONNECTS_WITHIN = timedelta(seconds=30)
 
 
 def with_live(census: Census, figures: Figures, endpoint: str, now: datetime, full: bool) -> Census:
-    """Return the census with what only the aggregator knows: who is silent, who never came, who lags.
+    """Return the census with what only the aggregator knows: who is silent, absent, turned down or late.
 
     `full`: whether every round asks every worker, so that one that lags was left out.
     """
@@ -83,6 +84,8 @@ def _as_seen(member: Member, seen: Object, figures: Figures, full: bool) -> Find
         )
     if state == WorkerCondition.FAILED:
         return Finding(Reason.WORKER_FAILED, "the aggregator counts it as failed", member.name)
+    if member.name in figures.refused:
+        return explain_refused(member.name, figures.refused[member.name])
     current, own = figures.progress.get("round") or 0, seen.get("round") or 0
     if full and state in CONNECTED and own and current - own >= 2:
         return Finding(
