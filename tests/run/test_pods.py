@@ -81,6 +81,7 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
     aggregator.wait_for("with TLS")
     assert pods.status("/healthz") == (200, {"status": "ok"})
     wait_until(lambda: pods.status()[1].get("phase") == "Succeeded")
+    assert pods.status()[1]["aggregator"]["memoryBytes"] > 50_000_000
     assert [worker.end() for worker in workers] == [0, 0]
     assert aggregator.summary.outcome == "complete"  # also for somebody who kills it now
     assert pods.status("/v1/record")[1]["status"] == "complete"
