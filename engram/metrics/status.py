@@ -41,6 +41,7 @@ class LiveStatus:
         rounds: rounds of each task.
         workers: (name, group) of every worker that the job expects.
         clock: seconds since the epoch; used for `lastSeenTime` and the estimate, never for results.
+        memory: most bytes that this process has used; 0: not known.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LiveStatus:
         rounds: Sequence[int],
         workers: Sequence[tuple[str, str]],
         clock: Callable[[], float] = time.time,
+        memory: Callable[[], int] = lambda: 0,
     ) -> None:
         self.classes = [list(task) for task in classes]
         self.rounds = list(rounds)
@@ -67,7 +69,7 @@ class LiveStatus:
         self._tasks: list[dict[str, Any]] = []
         self._rejected: dict[str, int] = {}
         self._round_started: float | None = None
-        self._clock = clock
+        self._clock, self._memory = clock, memory
         self._lock = threading.Lock()
 
     def restored(self, history: History) -> None:
@@ -107,7 +109,7 @@ class LiveStatus:
         with self._lock:
             view = self._view(worker)
             view.last_seen, view.progress = self._clock(), beat.progress
-            view.memory_bytes = beat.memory_bytes
+            view.memory_peak = max(view.memory_peak, beat.memory_bytes)
             view.loss = view.loss if beat.loss is None else beat.loss
 
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int) -> None:
@@ -177,6 +179,7 @@ class LiveStatus:
                 "message": self.message,
                 "display": self._display(),
                 "progress": self._progress(),
+                "aggregator": {"memoryBytes": used} if (used := self._memory()) else {},
                 "workers": self._worker_counts(),
                 "workerStatuses": self._worker_statuses(),
                 "metrics": self._metrics(),

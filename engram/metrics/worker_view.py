@@ -47,7 +47,8 @@ class WorkerView:
     progress: float = 0.0
     """Share of the local steps of the round under way, 0..1."""
     loss: float | None = None
-    memory_bytes: int = 0
+    memory_peak: int = 0
+    """Most bytes that its heartbeats have told, of all of its processes."""
     last_seen: float | None = None
     """Seconds since the epoch."""
     bytes_down: int = 0
@@ -86,6 +87,8 @@ class WorkerView:
                 {"reason": reason, "count": one.count, "round": one.round, "message": one.message}
                 for reason, one in reversed(self.refused.items())
             ]
+        if self.memory_peak:
+            status["memoryBytes"] = self.memory_peak
         if self.message:
             status["message"] = self.message
         if self.loss is not None:

@@ -24,6 +24,7 @@ from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
 from engram.federation.websocket.server import serve
 from engram.federation.websocket.tls import server_context
+from engram.federation.websocket.usage import peak_bytes
 from engram.metrics.exporter import Exporter
 from engram.metrics.http import StatusServer
 from engram.metrics.measures import task_accuracy
@@ -81,7 +82,8 @@ class _Run:
         self.recorder = Recorder(composition, environment("websocket", "engram aggregator"))
         classes = [list(plan.classes) for plan in composition.plans]
         rounds = [plan.rounds for plan in composition.plans]
-        self.status = LiveStatus(classes, rounds, [(worker.name, worker.group) for worker in job.workers()])
+        workers = [(worker.name, worker.group) for worker in job.workers()]
+        self.status = LiveStatus(classes, rounds, workers, memory=peak_bytes)
         self.exporter = Exporter(job.metadata.namespace, job.name, classes, rounds)
         self.observers = Observers(
             self.status,

@@ -83,6 +83,7 @@ class AggregatorStatus(StatusPart):
     node: Text | None = Field(None, description="Node that it runs on.")
     state: Text | None = Field(None, description="State of its pod.")
     restarts: Restarts | None = Field(None, description="Pods that were replaced.")
+    memory_bytes: Number | None = Field(None, description="Most memory that it has reported.")
     message: Message | None = Field(None, description="What is wrong with it, and the remedy.")
 
 
@@ -110,6 +111,7 @@ class WorkerStatus(StatusPart):
     device: Text | None = Field(None, description="Such as cpu or cuda:0.")
     round: Number | None = Field(None, description="Newest round that it took part in.")
     last_seen_time: Time | None = Field(None, description="Last sign of life.")
+    memory_bytes: Number | None = Field(None, description="Most memory that it has reported.")
     restarts: Restarts | None = Field(None, description="Pods that were replaced.")
 
 

@@ -134,7 +134,7 @@ class RunPolicy(Spec):
         ge=0,
         le=2_147_483_647,
         json_schema_extra=MUTABLE,
-        description="Deletes the FederatedIncrementalJob so long after its end; null: never.",
+        description="Deletes the job so long after its end, once its report is made; null: never.",
     )
     clean_pod_policy: Literal["All", "Running", "None"] = Field(
         "Running", json_schema_extra=MUTABLE, description="Which pods go at the end."

@@ -127,6 +127,8 @@ class PodView:
     main: ContainerView | None
     memory_limit: str
     """Of the main container; empty: none."""
+    memory_peak: int = 0
+    """Bytes that its process is known to have used; 0: unknown. Told by the aggregator, not by Kubernetes."""
 
     @property
     def ready(self) -> bool:

@@ -339,6 +339,8 @@ def test_waiting_for_kubernetes_backoff_is_not_pending() -> None:
 def test_ttl_deletes_the_job_itself() -> None:
     world = up(runPolicy={"ttlSecondsAfterFinished": 60})
     done(world)
+    world.settle()
+    printed(world)
     plans = world.settle()
     assert plans[-1].wake_after is not None
     assert 0 < plans[-1].wake_after <= 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -388,12 +389,18 @@ def test_an_incomplete_look_decides_nothing() -> None:
     assert ready(world) == ("False", Reason.REPORT_PENDING)
 
 
-def test_a_job_with_a_time_to_live_does_not_wait_for_its_report() -> None:
-    world = up(runPolicy={"ttlSecondsAfterFinished": 5})
+@pytest.mark.parametrize("end", [printed, lambda world: printed(world, None, "damaged")])
+def test_a_job_outlives_its_time_for_its_report(end: Callable[[World], None]) -> None:
+    world = up(report={"deadlineSeconds": 60}, runPolicy={"ttlSecondsAfterFinished": 0})
     done(world)
-    world.settle(most=12)
-    world.now += timedelta(seconds=5)
+    world.settle()
+    assert world.raw is not None
+    end(world)
     world.step()
+    world.now += timedelta(seconds=60)
+    for _ in range(4):
+        if world.raw is not None:
+            world.step()
     assert world.raw is None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from engram.spec.names import API_VERSION, KIND, Condition, Label, Phase, Role
+from engram.spec.names import API_VERSION, KIND, Condition, Label, Phase, Reason, Role
 from engram.spec.summary import FinalSummary
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.kubectl import Kubectl
@@ -87,6 +87,13 @@ class Jobs:
                 if summary is not None and summary.outcome == "complete" and summary.matrix is not None:
                     return summary.matrix
         raise AssertionError(f"no aggregator's pod of {name} holds a complete summary with its matrix")
+
+    def report(self, name: str) -> dict[str, str]:
+        """Return the files of the report in the job's ConfigMap; fails unless status says it is there."""
+        said = self.status(name)
+        assert condition_of(said, Condition.REPORT_READY)["reason"] == Reason.REPORT_STORED, said
+        found: dict[str, str] = self.api.get("ConfigMap", said["report"]["configMap"], self.namespace)["data"]
+        return found
 
     def pods(self, name: str, role: Role | None = None, group: str = "") -> list[Object]:
         """Return a job's pods: all, those of a role, those of a worker group."""

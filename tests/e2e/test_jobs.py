@@ -85,10 +85,17 @@ def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) 
         jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=300)
         until(lambda: "Succeeded" in table.phases(), "the last line of kubectl get --watch")
 
+    jobs.kubectl.wait("fij/digits", "condition=ReportReady", seconds=120)
     assert jobs.matrix("digits") == run_here(example, tmp_path)
+    files, own = jobs.report("digits"), tmp_path / "run"
+    assert {"report.json", "report.md", "report.html", "leaderboard.csv"} <= set(files)
+    there, here = json.loads(files["report.json"]), json.loads((own / "report.json").read_text())
+    for part in ("matrix", "metrics", "task_accuracy", "undefined"):
+        assert there[part] == here[part], part
     assert [phase for phase in table.phases() if phase != Phase.PENDING] == [
         Phase.STARTING,
         Phase.RUNNING,
+        Phase.REPORTING,
         Phase.SUCCEEDED,
     ]
     tasks, rounds = table.counts(5), table.counts(30)
@@ -101,6 +108,7 @@ def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) 
 def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
     jobs.apply(build_job("digits", small()))
     jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=240)
+    jobs.kubectl.wait("fij/digits", "condition=ReportReady", seconds=120)
 
     status = jobs.status("digits")
     wide = jobs.kubectl.run("get", "fij", "-o", "wide").splitlines()
@@ -115,14 +123,15 @@ def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
     assert cells[:7] == ["digits", Phase.SUCCEEDED, "2/2", "8/8", accuracy, forgetting, "2/2"]
     assert cells[8:] == ["replay", "digits", "fedavg", Reason.FINISHED]
     assert size_of(status) < MOST_BYTES
-    for kind in (Condition.ACCEPTED, Condition.COMPLETE, Condition.READY):
+    for kind in (Condition.ACCEPTED, Condition.COMPLETE, Condition.READY, Condition.REPORT_READY):
         assert condition_of(status, kind)["status"] == "True"
     for kind in (Condition.FAILED, Condition.DEGRADED, Condition.RECONCILING, Condition.STALLED):
         assert condition_of(status, kind)["status"] == "False"
     finished = f"All tasks are done: accuracy {accuracy}, forget rate {forgetting}."
     assert described.count(finished) >= 2  # a condition and an Event
     reasons = [item["reason"] for item in jobs.events("digits")]
-    assert reasons == [Reason.CHECKPOINT_NOT_DURABLE, Reason.TRAINING, Reason.FINISHED]
+    assert reasons[:3] == [Reason.CHECKPOINT_NOT_DURABLE, Reason.TRAINING, Reason.REPORT_PENDING]
+    assert set(reasons[3:]) == {Reason.FINISHED, Reason.REPORT_STORED}  # within the same second
     assert {item["type"] for item in jobs.events("digits")} == {"Normal"}
 
 
@@ -156,7 +165,8 @@ def test_cameras_archive_and_gpu_train_where_they_belong(
         assert status["aggregator"]["endpoint"] == f"{level.nodes['cloud'].address}:30363"
         assert status["progress"]["round"] == 12
         told = [(item["reason"], item["message"]) for item in jobs.events(name)]
-        assert (told[0][0], told[-1][0]) == (Reason.VALID, Reason.FINISHED), told
+        assert told[0][0] == Reason.VALID, told
+        assert Reason.FINISHED in dict(told), told
         assert Reason.TRAINING in dict(told), told
     finally:
         gpu.give(api, "edge2", 0)
@@ -259,8 +269,10 @@ def test_what_shall_go_goes(jobs: Jobs) -> None:
     for name in ("cleaned", "kept"):
         jobs.kubectl.wait(f"fij/{name}", "condition=Complete", seconds=240)
     jobs.pods_gone("cleaned")
+    assert jobs.report("cleaned")
     assert jobs.status("cleaned")["metrics"]["accuracy"]
-    assert len(jobs.pods("kept")) == 3
+    jobs.kubectl.wait("fij/kept", "condition=ReportReady", seconds=120)
+    assert len(jobs.pods("kept")) == 4  # the report's among them
 
 
 def _places(jobs: Jobs, name: str, group: str) -> list[str]:

@@ -194,6 +194,22 @@ def test_a_workers_refusals_are_kept_by_reason_the_newest_first(
     assert live.as_dict()["faults"]["rejected"] == 5
 
 
+def test_the_most_memory_of_a_worker_stays_known_when_it_is_lost(live: LiveStatus) -> None:
+    name = "trainworker-edge-0"
+    live.worker_changed(name, "training")
+    assert "memoryBytes" not in live.as_dict()["workerStatuses"][0]
+    for size in (5, 9, 7):
+        live.heartbeat(name, Heartbeat("training", memory_bytes=size))
+    live.worker_changed(name, "disconnected")
+    assert live.as_dict()["workerStatuses"][0]["memoryBytes"] == 9
+
+
+def test_the_aggregators_own_memory_is_told_where_it_is_known(live: LiveStatus) -> None:
+    assert live.as_dict()["aggregator"] == {}
+    known = LiveStatus(CLASSES, [2, 2, 2], WORKERS, memory=lambda: 77)
+    assert known.as_dict()["aggregator"] == {"memoryBytes": 77}
+
+
 def test_a_round_without_a_worker_is_none_that_counted(
     live: LiveStatus, make_history: Callable[..., History]
 ) -> None:

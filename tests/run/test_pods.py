@@ -82,6 +82,7 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
     assert pods.status("/healthz") == (200, {"status": "ok"})
     wait_until(lambda: pods.status()[1].get("recordServed"))
     assert pods.status()[1]["phase"] == "Succeeded"
+    assert pods.status()[1]["aggregator"]["memoryBytes"] > 50_000_000
     assert [worker.end() for worker in workers] == [0, 0]
     assert aggregator.summary.outcome == "complete"  # also for somebody who kills it now
     assert pods.status("/v1/record")[1]["status"] == "complete"

@@ -16,6 +16,16 @@ def resident_bytes() -> int:
         return 0
 
 
+def peak_bytes() -> int:
+    """Return the most memory that this process has had in use; 0 where the system does not say."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            found = [line.split()[1] for line in file if line.startswith("VmHWM:")]
+        return int(found[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return resident_bytes()
+
+
 def gpu_bytes() -> int:
     """Return the memory that torch has allocated on the GPU; looks at torch only where it is loaded."""
     torch = sys.modules.get("torch")

@@ -24,17 +24,18 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
     """Return what is left to do for a job whose `completionTime` is set: its pods, its report, itself.
 
     cleanPodPolicy All removes every Job with its pods, Running those that have not ended, None nothing. A run
-    that a deadline ended is stopped under any policy: with None its Jobs are suspended, not removed.
+    that a deadline ended is stopped under any policy: with None its Jobs are suspended, not removed. The job
+    itself outlives its time for as long as its report is being made, which has a deadline of its own.
     """
     status, policy = raw["status"], (raw.get("spec") or {}).get("runPolicy") or {}
     completed = parse_time(status["completionTime"]) or now
     ttl = policy.get("ttlSecondsAfterFinished")
     left = None if ttl is None else (completed + timedelta(seconds=ttl) - now).total_seconds()
-    if left is not None and left <= 0:
+    awaited = report_awaited(status)
+    if left is not None and left <= 0 and not awaited:
         meta = raw["metadata"]
         return Plan(delete=(Removal(KIND, meta["name"], meta.get("uid", "")),))
     clean = policy.get("cleanPodPolicy", "Running")
-    awaited = report_awaited(status)
     present = [
         job
         for job in observed.jobs.values()
@@ -47,7 +48,7 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
         patch=_stopped(raw, present) if clean == "None" else (),
         delete=tuple(Removal("Job", job.name, job.uid) for job in gone),
         status=plan.status or _seen(raw),
-        wake_after=soonest((plan.wake_after, left)),
+        wake_after=soonest((plan.wake_after, None if awaited else left)),
     )
 
 

@@ -7,6 +7,7 @@ from engram_operator.reconcile.run import Run
 from engram_operator.status import Content
 from engram_operator.status.census import Census, take_census
 from engram_operator.status.figures import Figures
+from engram_operator.status.finding import AGGREGATOR
 from engram_operator.status.workers import counts, worker_statuses
 
 
@@ -27,7 +28,7 @@ def content_of(run: Run, census: Census, figures: Figures) -> Content:
         resumes=figures.resumes,
         display={**figures.display, "workers": workers},
         progress=figures.progress,
-        aggregator=_aggregator(run, census),
+        aggregator=_aggregator(run, census, figures),
         workers=counted,
         worker_statuses=tuple(worker_statuses(census, figures)),
         metrics=figures.metrics,
@@ -44,12 +45,14 @@ _STATES = {
 }
 
 
-def _aggregator(run: Run, census: Census) -> Object:
+def _aggregator(run: Run, census: Census, figures: Figures) -> Object:
     member = census.aggregator
     found: Object = {"endpoint": run.endpoint, "state": _STATES.get(member.state, "Failed")}
     if member.pod is not None and member.pod.node:
         found["node"] = member.pod.node
     found["restarts"] = member.restarts
+    if AGGREGATOR in figures.memory:
+        found["memoryBytes"] = figures.memory[AGGREGATOR]
     if member.finding is not None:
         found["message"] = member.finding.message
     return {key: value for key, value in found.items() if value != ""}

@@ -27,6 +27,7 @@ from engram_operator.status import Statement, active_seconds, holds, phase_of, v
 from engram_operator.status.explain import slow_after
 from engram_operator.status.figures import figures_of
 from engram_operator.status.finding import CREDENTIALS, Finding
+from engram_operator.status.memory_use import with_peaks
 from engram_operator.status.refusals import explain_refusal
 from engram_operator.status.situation import Situation, quorum_of, statements_of
 from engram_operator.status.standing import complete, failed, resting
@@ -44,6 +45,7 @@ def plan_under_way(
     held = effective(raw, observed)
     if held is None:
         return Plan(wake_after=LOOK_AGAIN)
+    observed = with_peaks(observed, raw.get("status") or {})
     run = Run(raw, held, credentials, observed, settings, now)
     end = verdict(observed.jobs.get(aggregation_name(run.name)), _aggregator_pods(observed), now)
     if isinstance(end, End):

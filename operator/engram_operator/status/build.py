@@ -117,9 +117,9 @@ def write_in(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> f
     """Return in how many seconds `new` is worth writing over `old`; 0: now; None: it says nothing new.
 
     What people and machines wait for is worth it at once. Counts are worth it too, but for the first seconds
-    of a job, so that a thousand jobs that start at once cost few writes each. Estimates, and what workers
-    that are fine are doing, go with the next write. (How often figures are written is the controller's
-    affair.)
+    of a job, so that a thousand jobs that start at once cost few writes each. Estimates, memory, and what
+    workers that are fine are doing, go with the next write. (How often figures are written is the
+    controller's affair.)
     """
     if old == new:
         return None
@@ -161,11 +161,12 @@ def _without_estimate(status: Mapping[str, Any]) -> Object:
         {
             k: v
             for k, v in item.items()
-            if k not in ("lastSeenTime", "state" if not item.get("reason") else "")
+            if k not in ("lastSeenTime", "memoryBytes", "state" if not item.get("reason") else "")
         }
         for item in status.get("workerStatuses") or ()
     ]
-    return {**status, "progress": progress, "workerStatuses": workers}
+    aggregator = {k: v for k, v in (status.get("aggregator") or {}).items() if k != "memoryBytes"}
+    return {**status, "progress": progress, "workerStatuses": workers, "aggregator": aggregator}
 
 
 # What to tell.

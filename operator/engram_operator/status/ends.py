@@ -14,6 +14,7 @@ from engram.spec.summary import FinalSummary
 from engram_operator.model import PodView
 from engram_operator.status.conditions import shorten
 from engram_operator.status.finding import AGGREGATOR, ANEW, Finding
+from engram_operator.status.memory_use import use_of_memory
 
 _MOST_WORDS = 400
 
@@ -63,11 +64,10 @@ def explain_end(pod: PodView, subject: str) -> Finding:
         words = shorten(pod.message, _MOST_WORDS) or pod.reason or "its pod failed"
         return Finding(_failed(subject), words, subject, finished)
     if main.reason == "OOMKilled" or main.exit_code == OUT_OF_MEMORY:
-        limit = f" (limit {pod.memory_limit})" if pod.memory_limit else ""
         sure = "" if main.reason == "OOMKilled" else ", most likely"
         return Finding(
             Reason.OUT_OF_MEMORY,
-            f"killed{sure} for memory{limit}{_AGAIN}. If it happens again, {ANEW} with more "
+            f"killed{sure} for memory{use_of_memory(pod)}{_AGAIN}. If it happens again, {ANEW} with more "
             f"{_resources(subject)}.limits.memory or a smaller training.batchSize",
             subject,
             finished,

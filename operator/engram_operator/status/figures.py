@@ -24,6 +24,7 @@ from engram.spec.status import (
 )
 from engram.spec.summary import FinalSummary
 from engram_operator.model import Live, Object
+from engram_operator.status.memory_use import known_peaks
 from engram_operator.status.rejections import Refused, recently_refused
 
 MOST_TASKS = 100
@@ -47,6 +48,8 @@ class Figures:
     """`status.workerStatuses` by name, as the aggregator sees them now; empty when it was not asked."""
     refused: Mapping[str, Refused] = field(default_factory=dict)
     """Workers whose answers the aggregator turned down of late."""
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """Most bytes that the aggregator (by `AGGREGATOR`) and each worker are known to have used."""
     resumes: int = 0
     consolidating: bool = False
     """Whether the aggregator says that a task is being closed."""
@@ -75,6 +78,7 @@ def figures_of(
         progress=dict(old.get("progress") or {}),
         metrics=dict(old.get("metrics") or {}),
         tasks=tuple(old.get("tasks") or ()),
+        memory=known_peaks(old, live),
         resumes=int(old.get("resumes") or 0),
     )
     if summary is not None:
@@ -90,6 +94,7 @@ def figures_of(
         progress=found.progress,
         metrics=found.metrics,
         tasks=found.tasks,
+        memory=kept.memory,
         counts=_part(WorkersStatus, live.status.get("workers")),
         workers=names,
         refused=recently_refused(live.status.get("workerStatuses"), found.progress.get("round") or 0),
@@ -107,6 +112,7 @@ def _merged(kept: Figures, said: Mapping[str, Any], resumes: int) -> Figures:
         progress=_part(ProgressStatus, said.get("progress")) or kept.progress,
         metrics=_part(MetricsStatus, said.get("metrics")) or kept.metrics,
         tasks=_tasks(said.get("tasks")) or kept.tasks,
+        memory=kept.memory,
         counts=_part(WorkersStatus, said.get("workers")),
         resumes=max(kept.resumes, resumes, 0),
     )

@@ -136,6 +136,8 @@ def _worker_status(member: Member, figures: Figures) -> Object:
     if seen.get("lastSeenTime") and state not in CONNECTED:
         # Of a worker that is there it would be news every second, and none.
         status["lastSeenTime"] = seen["lastSeenTime"]
+    if member.name in figures.memory:
+        status["memoryBytes"] = figures.memory[member.name]
     status["restarts"] = member.restarts
     return status
 
