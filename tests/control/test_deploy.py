@@ -39,6 +39,11 @@ SELDOM = {
     ("", "secrets", "patch"): "written when a group grows",
     ("", "secrets", "delete"): "tokens of a key that was lost go before there is a new one",
     ("", "nodes", "get"): "read when a running pod is not ready",
+    (
+        "",
+        "pods/log",
+        "get",
+    ): "read at the end of the report's pod; there are no kubelets here, tests/e2e has them",
 }
 """Rights that no test here brings the operator to use, and when it does."""
 
