@@ -1,7 +1,7 @@
 """The command line: arguments in, one call out. Heavy imports happen inside the commands.
 
-Exit codes: 0 done, 42 bad input, 75 interrupted with a checkpoint, 1 anything else; `aggregator` and `worker`
-end with the codes of `engram.spec.exit_codes`, which the operator reads.
+Exit codes: 0 done, 42 bad input, 75 interrupted with a checkpoint, 1 anything else; `aggregator`, `worker`
+and `reporter` end with the codes of `engram.spec.exit_codes`, which the operator reads.
 """
 
 from __future__ import annotations
@@ -312,6 +312,40 @@ def worker(
         return run_worker_process(options, pod)
 
     pod = this_pod("worker")
+    _carry_out(body, pod=pod, lifeline=lifeline)
+
+
+@app.command()
+def reporter(
+    job: Annotated[Path, typer.Option(envvar=Environment.ENGRAM_JOB_FILE.value, help="The job file.")],
+    record: Annotated[
+        list[str],
+        typer.Option(
+            metavar="URL|PATH",
+            help="The run's record: http://HOST:PORT/v1/record or a run directory; repeat for alternatives.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            envvar=Environment.ENGRAM_REPORT_DIR.value,
+            help="Keep the full report below this directory; empty: nowhere.",
+        ),
+    ] = "",
+    deadline: Annotated[float, typer.Option(min=0, help="Seconds that the record may be in coming.")] = 60.0,
+    lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
+) -> None:
+    """Report a run that has ended: what the report pod runs. The compact report comes last on stdout."""
+
+    def body() -> int:
+        from engram.run.reporter import ReporterOptions, run_reporter
+
+        options = ReporterOptions(
+            job=job, records=tuple(record), out=Path(out) if out else None, deadline_seconds=deadline
+        )
+        return run_reporter(options)
+
+    pod = this_pod("reporter")
     _carry_out(body, pod=pod, lifeline=lifeline)
 
 

@@ -12,8 +12,8 @@
         └── ProtocolError           exit 1    bytes that are no message of ours
 
 `engram run` and the other commands that a person types report bad input of every kind, data included, with
-exit code 42; the pods' commands `engram aggregator` and `engram worker` use the codes above, which the
-operator's failure policy reads.
+exit code 42; the pods' commands (`engram aggregator`, `worker` and `reporter`) use the codes above, which the
+operator's failure policies read.
 """
 
 from __future__ import annotations

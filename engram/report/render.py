@@ -1,11 +1,11 @@
-"""Write the report of a run into its directory: the one function that the runner and the report Job call."""
+"""Write the report of a run into its directory: the one function that the runner and the report pod call."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from engram.report.markdown import report_markdown
 from engram.report.png import write_figures
 from engram.report.rank import COLUMNS
 from engram.report.record import Record
+
+PAGE = "report.html"
 
 
 def write_report(run_dir: Path, record: Record) -> Path:
@@ -28,24 +30,35 @@ def write_report(run_dir: Path, record: Record) -> Path:
     """
     document = build_document(record)
     run_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(run_dir / "report.json", document)
-    if document["tasks"]:
-        _write_json(run_dir / "matrix.json", document["matrix"])
-    (run_dir / "leaderboard.csv").write_text(_leaderboard_row(document), encoding="utf-8")
-    charts = report_charts(document)
-    figures = write_figures(run_dir / "figures", document, charts)
-    names = [path.relative_to(run_dir).as_posix() for path in figures]
-    (run_dir / "report.md").write_text(report_markdown(document, names), encoding="utf-8")
-    page = run_dir / "report.html"
+    figures = write_figures(run_dir / "figures", document, report_charts(document))
+    texts = report_texts(document, [path.relative_to(run_dir).as_posix() for path in figures])
+    page = run_dir / PAGE
     # Last and at once: where there is a page, the whole report was written.
-    partial = run_dir / ".report.html.tmp"
-    partial.write_text(report_html(document), encoding="utf-8")
+    partial = run_dir / f".{PAGE}.tmp"
+    for name, text in texts.items():
+        (partial if name == PAGE else run_dir / name).write_text(text, encoding="utf-8")
     partial.replace(page)
     return page
 
 
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def report_texts(document: Mapping[str, Any], figures: Sequence[str] = ()) -> dict[str, str]:
+    """Return the report's text files by name, the most important first and the page last.
+
+    `figures` are the paths of pictures that report.md shows. Raises ConfigurationError when jinja2 is
+    missing.
+    """
+    texts = {
+        "report.json": _json(document),
+        "report.md": report_markdown(document, figures),
+        "leaderboard.csv": _leaderboard_row(document),
+    }
+    if document["tasks"]:
+        texts["matrix.json"] = _json(document["matrix"])
+    return {**texts, PAGE: report_html(document)}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def _leaderboard_row(document: Mapping[str, Any]) -> str:

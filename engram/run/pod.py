@@ -7,8 +7,8 @@ in the middle of a long step of torch. Until there is something to save the proc
 asked to, and ends all the same when that takes too long: every closed round is on disk, and a worker's round
 is trained again.
 
-The last word goes to the file that ENGRAM_TERMINATION_LOG names, for the kubelet: a sentence of a worker, the
-final summary of the aggregator. Without that variable nothing is written.
+The last word goes to the file that ENGRAM_TERMINATION_LOG names, for the kubelet: a sentence of a worker or a
+reporter, the final summary of the aggregator. Without that variable nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Role = Literal["aggregator", "worker"]
+Role = Literal["aggregator", "worker", "reporter"]
 
 RETRY = 75
 """`ExitCode.RETRY`, spelled here because this module comes before all others."""
@@ -29,6 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MOST_BYTES = 4096
 """What the kubelet keeps of a termination message."""
 TOO_EARLY = "told to stop before it had begun: it starts again"
+FROM_THE_START = "told to stop: it starts again, and makes the whole report anew"
 TOO_SLOW = "told to stop, and ended in the middle of a step: it starts again from the last closed round"
 
 
@@ -104,7 +105,7 @@ class Pod:
             self.asked.set()
             wake, seconds = self._wake, self._seconds
         if wake is None:
-            self._end(TOO_EARLY)
+            self._end(FROM_THE_START if self.role == "reporter" else TOO_EARLY)
         else:
             wake()
             threading.Event().wait(seconds)

@@ -98,10 +98,15 @@ class Keeper(Silent):
 
 def write_record(directory: RunDirectory, record: Record) -> None:
     """Write `record.json`, and `matrix.json` once a task is finished."""
-    write_text(directory.record, record.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_text(directory.record, record_text(record))
     matrix = from_history(record.classes, record.history)
     if matrix.tasks:
         write_text(directory.matrix, json.dumps(matrix.dump(), indent=2) + "\n")
+
+
+def record_text(record: Record) -> str:
+    """Return the content of `record.json`."""
+    return record.model_dump_json(by_alias=True, indent=1) + "\n"
 
 
 def write_job(path: Path, document: Mapping[str, Any]) -> None:

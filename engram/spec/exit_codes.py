@@ -1,4 +1,4 @@
-"""Exit codes: the contract between `engram aggregator`, `engram worker` and the failure policy of their Jobs.
+"""Exit codes: the contract between the pods' commands and the failure policies of their Jobs.
 
 Kubernetes sees nothing of a finished container but its code, so the code says whether trying again can help.
 """

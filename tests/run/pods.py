@@ -1,4 +1,4 @@
-"""`engram aggregator` and `engram worker` started as pods start them: by environment, with mounted files."""
+"""`engram aggregator`, `worker` and `reporter` as pods start them: by environment, with mounted files."""
 
 from __future__ import annotations
 
@@ -171,6 +171,15 @@ class Pods:
         if self.tls is not None:
             environment |= {"ENGRAM_CA_FILE": str(self.authority.ca), "ENGRAM_TLS_NAME": NAME}
         return self._start(name, ("worker",), {**environment, **changes})
+
+    def reporter(self, *options: str, **changes: str) -> Process:
+        """Start the reporter of the run; `changes` go into its environment."""
+        environment = {
+            "ENGRAM_JOB_FILE": str(self.spec / SpecKey.JOB),
+            "ENGRAM_REPORT_DIR": str(self.folder / "report"),
+        }
+        served = f"http://127.0.0.1:{self.status_port}/v1/record"
+        return self._start("reporter", ("reporter", "--record", served, *options), {**environment, **changes})
 
     def status(self, path: str = "/v1/status") -> tuple[int, Any]:
         """Return what the aggregator's read-only port answers; 0 while nobody listens."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engram.run.pod import TOO_EARLY, TOO_SLOW
+from engram.run.pod import FROM_THE_START, TOO_EARLY, TOO_SLOW
 
 LONG_STEP = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**9)"
 """Minutes in one call of C, in which no handler of Python's runs."""
@@ -18,16 +18,22 @@ LONG_STEP = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**9)"
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("orderly", "sentence"), [("", TOO_EARLY), ("pod.orderly(0.1)", TOO_SLOW)], ids=["early", "slow"]
+    ("role", "orderly", "sentence"),
+    [
+        ("worker", "", TOO_EARLY),
+        ("worker", "pod.orderly(0.1)", TOO_SLOW),
+        ("reporter", "", FROM_THE_START),
+    ],
+    ids=["early", "slow", "reporter"],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_75_in_the_middle_of_a_long_step(
-    tmp_path: Path, orderly: str, sentence: str, number: signal.Signals
+    tmp_path: Path, role: str, orderly: str, sentence: str, number: signal.Signals
 ) -> None:
     last_word = tmp_path / "termination"
     code = f"""
 from engram.run.pod import this_pod
-pod = this_pod("worker")
+pod = this_pod("{role}")
 pod.listen()
 {orderly}
 print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""The two commands as pods run them: last words, signals, TLS, lost aggregators, resized groups."""
+"""The commands as pods run them: last words, signals, TLS, lost aggregators, resized groups, the report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engram.spec.compact import unpack
 from engram.spec.names import SpecKey
-from tests.run.pods import Pods, wait_until
+from tests.run.pods import UID, Pods, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -54,18 +55,24 @@ def make_pods(tmp_path: Path, document: dict[str, Any]) -> Iterator[MakePods]:
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The matrix of the undisturbed run, once a test has made one."""
+    """The report of the undisturbed run, once a test has made one."""
     return {}
 
 
 @pytest.fixture
-def expected(engram: Callable[..., Any], job_file: Path, tmp_path: Path, reference: dict[str, Any]) -> Any:
-    """Return R[t][k] of the undisturbed run, in process."""
+def local(engram: Callable[..., Any], job_file: Path, tmp_path: Path, reference: dict[str, Any]) -> Any:
+    """Return report.json of the undisturbed run, in process."""
     if not reference:
         command = engram("run", str(job_file), "--out", "expected", "--transport", "in-process")
         assert command.end() == 0, command.errors
-        reference["matrix"] = json.loads((tmp_path / "expected/matrix.json").read_text())
-    return reference["matrix"]
+        reference |= json.loads((tmp_path / "expected/report.json").read_text())
+    return reference
+
+
+@pytest.fixture
+def expected(local: Any) -> Any:
+    """Return R[t][k] of the undisturbed run."""
+    return local["matrix"]
 
 
 def matrix(pods: Pods) -> Any:
@@ -105,6 +112,29 @@ def test_a_failure_that_is_tried_again_does_not_wait_for_a_report(
     aggregator = make_pods().aggregator("--grace", "600")
     assert aggregator.end() == 1  # nobody came; Kubernetes starts another pod, whose record counts
     assert "quorum" in aggregator.summary.message
+
+
+def test_the_report_pod_ends_the_aggregators_wait_and_reports_what_a_local_run_reports(
+    make_pods: MakePods, local: Any
+) -> None:
+    pods = make_pods()
+    aggregator = pods.aggregator("--grace", "600")
+    early = pods.reporter()  # the aggregator has no record yet
+    workers = [pods.worker(A), pods.worker(B)]
+    assert early.end() == 0, early.output
+    assert aggregator.end() == 0
+    assert [worker.end() for worker in workers] == [0, 0]
+    late = pods.reporter("--record", str(pods.checkpoint), ENGRAM_REPORT_DIR="")  # the aggregator has gone
+    assert late.end() == 0, late.output
+    found, again = unpack(early.output), unpack(late.output)
+    assert found is not None
+    assert again is not None
+    assert found.files == again.files
+    assert (found.location, again.location) == (f"default-small-{UID[:8]}", "")
+    assert (pods.folder / "report" / found.location / "report.html").exists()
+    report = json.loads(found.files["report.json"])
+    for key in ("metrics", "matrix", "task_accuracy", "labels", "progress"):
+        assert report[key] == local[key], key
 
 
 @pytest.mark.parametrize(
