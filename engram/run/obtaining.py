@@ -159,7 +159,7 @@ def obtain(
             if miss.coming and left > 0:
                 break
         if left <= 0 or (len(misses) == len(sources) and all(miss.broken for miss in misses.values())):
-            raise _none_found(misses)
+            raise _none_found(misses, served=any(source.name.startswith("http") for source in sources))
         pause(min(delay, max(0.0, end - clock())))
         delay = min(LONGEST_PAUSE, 2 * delay)
 
@@ -184,13 +184,14 @@ def _look(source: Source, uid: str, seconds: float) -> Record | Miss:
     return record
 
 
-def _none_found(misses: dict[str, Miss]) -> DataError:
+def _none_found(misses: dict[str, Miss], *, served: bool) -> DataError:
     tried = "; ".join(f"{name} {miss.why}" for name, miss in misses.items())
-    remedy = (
-        "let the image that ran the job make its report"
-        if any(miss.broken for miss in misses.values())
-        else "raise spec.report.graceSeconds, or give spec.aggregator.checkpoint.volume, where it is kept"
-    )
+    if any(miss.broken for miss in misses.values()):
+        remedy = "let the image that ran the job make its report"
+    elif served:
+        remedy = "raise spec.report.graceSeconds, or give spec.aggregator.checkpoint.volume, where it is kept"
+    else:
+        remedy = "the run left none there: it was stopped before its first task was closed"
     return DataError(f"there is no record of the run to report: {tried}: {remedy}")
 
 

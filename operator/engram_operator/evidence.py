@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from engram.spec.names import API_VERSION, KIND, OPERATOR
-from engram_operator.manifests import names
+from engram_operator.manifests import names, started_job
 from engram_operator.model import JobView, NodeView, Object, PodView
 from engram_operator.settings import Settings
 from engram_operator.status import report_awaited
@@ -55,6 +55,11 @@ def settled(job: Object) -> bool:
     return bool(status.get("completionTime")) and not report_awaited(status)
 
 
+def ended(job: Object) -> bool:
+    """Return whether the run of a job that is not settled has ended: its report is being made."""
+    return bool((job.get("status") or {}).get("completionTime"))
+
+
 def objects_of(job: Object, settings: Settings) -> tuple[Named, ...]:
     """Return the children of `job` that no watch shows."""
     name = job["metadata"]["name"]
@@ -73,6 +78,15 @@ def objects_of(job: Object, settings: Settings) -> tuple[Named, ...]:
     if settings.network_policy:
         found.append(Named("NetworkPolicy", name))
     return tuple(found)
+
+
+def claim_of(job: Object, found: Mapping[Named, Object]) -> Named | None:
+    """Return the claim that a job was started with, whatever settings say now; None: it has none."""
+    name = job["metadata"]["name"]
+    started = started_job(found.get(Named("ConfigMap", names.spec_name(name))))
+    if started is None or not started.spec.aggregator.checkpoint.size:
+        return None
+    return Named("PersistentVolumeClaim", names.checkpoint_name(name))
 
 
 def job_names(job: Object) -> tuple[str, ...]:

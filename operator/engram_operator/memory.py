@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engram_operator.model import JobKey
+from engram_operator.model import JobKey, Object
 
 _NEVER = float("-inf")
 
@@ -29,6 +29,8 @@ class Known:
     terminating: bool = False
     """Whether the namespace is being deleted."""
     leftovers_since: float | None = None
+    config: Object | None = None
+    """The ConfigMap `<job>-spec` as it was read last: what the job was started with never changes."""
 
 
 class Memory:

@@ -34,7 +34,6 @@ from engram_operator.model import (
 from engram_operator.nodes import Nodes
 from engram_operator.reports import read_report
 from engram_operator.settings import Settings
-from engram_operator.status import report_awaited
 from engram_operator.tables import ChildTable, key_of
 from engram_operator.troubles import Troubles
 
@@ -100,9 +99,9 @@ class Observer:
         if evidence.settled(job):
             self.forget(key)
             return Sight(seen)
-        seen = await self._with_report(job, seen)
         known = self._memory.of(key)
-        stale = _changed(job, jobs, known) or self._clock.monotonic() >= known.trusted_until
+        reporting = evidence.ended(job)
+        stale = _changed(job, jobs, known) or reporting or self._clock.monotonic() >= known.trusted_until
         troubles, nodes = await asyncio.gather(
             self._troubles.of(key, tuple(jobs.values()), pods, self._clock.now()),
             self._nodes_for(job, pods, complete=stale),
@@ -111,12 +110,15 @@ class Observer:
         if not stale:
             seen = replace(
                 seen,
+                objects=_remembered(job, known),
                 refusals={**known.refused, **troubles.refusals},
                 foreign=tuple(f"Job/{name}" for name in sorted(known.taken)),
                 namespace_terminating=known.terminating,
             )
             return Sight(seen, look_again=troubles.look_again)
         found = await self._read(job, known)
+        if reporting:
+            seen = await self._with_report(job, seen)
         known.trusted_until = self._clock.monotonic() + believed
         sight = self._complete(job, known, found, seen)
         return sight._replace(look_again=troubles.look_again)
@@ -137,6 +139,7 @@ class Observer:
                 return Sight(seen, leftovers=True)
             foreign |= leftovers
         ours = {name: found[name] for name, owner in owners.items() if owner == "ours"}
+        known.config = ours.get(Named("ConfigMap", names.spec_name(job["metadata"]["name"])))
         secret = Named("Secret", names.credentials_name(job["metadata"]["name"]))
         observed = replace(
             seen,
@@ -154,9 +157,7 @@ class Observer:
         return Sight(observed, _credentials(job, ours.get(secret)))
 
     async def _with_report(self, job: Object, seen: Observed) -> Observed:
-        """Add what the report's pod has printed, once it is done and as long as it is not stored."""
-        if not report_awaited(job.get("status") or {}):
-            return seen
+        """Add what the report's pod has printed, once it is done."""
         view = seen.jobs.get(names.report_name(job["metadata"]["name"]))
         if view is None or not view.succeeding:
             return seen
@@ -168,8 +169,13 @@ class Observer:
         wanted = evidence.objects_of(job, self._settings)
         wanted += tuple(Named("Job", name) for name in sorted(known.taken))
         namespace = job["metadata"]["namespace"]
-        found = await asyncio.gather(*(self.get(namespace, *name) for name in wanted))
-        return {name: item for name, item in zip(wanted, found, strict=True) if item is not None}
+        answers = await asyncio.gather(*(self.get(namespace, *name) for name in wanted))
+        found = {name: item for name, item in zip(wanted, answers, strict=True) if item is not None}
+        claim = evidence.claim_of(job, found)
+        if claim is not None and claim not in wanted:
+            item = await self.get(namespace, *claim)
+            found |= {} if item is None else {claim: item}
+        return found
 
     async def get(self, namespace: str, kind: str, name: str) -> Object | None:
         """Return an object; None: it does not exist."""
@@ -200,6 +206,15 @@ class Observer:
         """Return the batch Jobs under our names that say to belong to another job of this name."""
         strangers = self._tables.jobs.strangers(key_of(job), job["metadata"]["uid"])
         return tuple(name for name in evidence.job_names(job) if name in strangers)
+
+
+def _remembered(job: Object, known: Known) -> dict[str, Object]:
+    """Return what a job was started with, for a look that reads nothing."""
+    if known.config is None:
+        return {}
+    return evidence.without_secrets(
+        {Named("ConfigMap", names.spec_name(job["metadata"]["name"])): known.config}
+    )
 
 
 def _changed(job: Object, jobs: Mapping[str, JobView], known: Known) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from engram.spec import load_yaml, parse_job
 from engram.spec.tokens import worker_token
-from engram_operator.manifests import as_started, build_children, checkpoint_is_durable
+from engram_operator.manifests import as_started, build_children, checkpoint_is_durable, with_checkpoint
 from engram_operator.model import Credentials, Object
 from engram_operator.settings import Settings
 from tests.control.building import (
@@ -152,7 +152,7 @@ def test_any_text_survives_the_config_map(path: str) -> None:
     job = job.model_copy(update={"spec": job.spec.model_copy(update={"dataset": data_set})})
     config = build(job).config_map
     assert parse_job(load_yaml(config["data"]["job.yaml"], "job.yaml")).spec.dataset.path == path
-    assert as_started(make_job(), config).spec.dataset.path == path
+    assert as_started(make_job(), config)[0].spec.dataset.path == path
 
 
 def test_cloud_groups_try_the_service_first_and_others_what_is_exposed_only() -> None:
@@ -242,9 +242,10 @@ def test_where_the_checkpoint_is_kept(
     durable: bool,
 ) -> None:
     job = make_job(f"aggregator: {{checkpoint: {checkpoint}}}")
+    job = with_checkpoint(job, settings.checkpoint_size, settings.checkpoint_storage_class)
     children = build(job, settings)
     assert volumes_of(children.aggregation)["checkpoint"] == source
-    assert checkpoint_is_durable(job, settings) is durable
+    assert checkpoint_is_durable(job) is durable
     if size is None:
         assert children.claim is None
         return

@@ -58,7 +58,7 @@ def test_the_digest_of_a_resolved_job_is_that_of_the_short_one() -> None:
 
 def test_an_unedited_job_is_as_it_was_started() -> None:
     job = make_job(START)
-    assert as_started(job, build(job).config_map) is job
+    assert as_started(job, build(job).config_map) == (job, False)
 
 
 def test_an_edit_is_ignored_but_for_what_may_change() -> None:
@@ -76,15 +76,17 @@ def test_an_edit_is_ignored_but_for_what_may_change() -> None:
         - {name: late, replicas: 1}
         """
     )
-    spec = as_started(edited, config).spec
+    held, differs = as_started(edited, config)
+    assert differs
+    spec = held.spec
     assert (spec.suspend, spec.seed, spec.report.grace_seconds) == (True, 0, 9)
     assert (spec.run_policy.clean_pod_policy, spec.run_policy.backoff_limit) == ("All", 6)
     assert [(group.name, group.replicas) for group in spec.workers] == [("edge", 3), ("gpu", 4)]
     assert spec.workers[0].pod_template == {"spec": {"priorityClassName": "low"}}
-    assert build(as_started(edited, config)).config_map["data"]["digest"] == config["data"]["digest"]
+    assert build(held).config_map["data"]["digest"] == config["data"]["digest"]
 
 
 @pytest.mark.parametrize("data", [None, {}, {"job.yaml": "hello"}, {"job.yaml": "{}", "digest": "x"}])
 def test_a_config_map_that_holds_no_job_any_more_is_no_memory(data: object) -> None:
     job = make_job("seed: 3")
-    assert as_started(job, {"data": data}) is job
+    assert as_started(job, {"data": data}) == (job, False)

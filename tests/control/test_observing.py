@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from engram.spec import parse_job
+from engram_operator.manifests import with_checkpoint
 from engram_operator.model import Credentials
 from tests.control.builders import CREDENTIALS, ago, job_object
 from tests.control.edge import KEY, batch_job, child, edge, raw_pod, refusing, run, secret
@@ -54,10 +56,13 @@ def test_what_was_read_is_believed_for_a_while() -> None:
     async def scenario() -> None:
         async with edge() as it:
             await it.job()
+            await it.server.put(child("ConfigMap", "digits-spec"))
+            await it.server.put(child("Service", "digits-aggregation"))
             assert (await it.look(30.0)).observed.complete
             asked = len(it.server.asked)
             again = await it.look(30.0)
             assert not again.observed.complete
+            assert set(again.observed.objects) == {"ConfigMap/digits-spec"}, "what it was started with"
             assert again.credentials is None
             assert len(it.server.asked) == asked
             it.clock.seconds += 30.0
@@ -73,6 +78,19 @@ def test_batch_jobs_that_come_are_no_reason_to_read_children_again() -> None:
             await it.look()
             it.tables.jobs.put(await it.server.put(batch_job("digits-edge")))
             assert not (await it.look()).observed.complete
+
+    run(scenario())
+
+
+def test_the_claim_that_a_job_was_started_with_is_read_whatever_settings_say_now() -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            stored = await it.job()
+            resolved = with_checkpoint(parse_job(stored), "1Gi")
+            data = {"job.yaml": resolved.model_dump_json(by_alias=True)}
+            await it.server.put(child("ConfigMap", "digits-spec", data=data))
+            await it.server.put(child("PersistentVolumeClaim", "digits-checkpoint"))
+            assert "PersistentVolumeClaim/digits-checkpoint" in (await it.look()).observed.objects
 
     run(scenario())
 

@@ -12,7 +12,7 @@ import pytest
 from engram.spec.compact import CompactReport
 from engram.spec.names import Condition, Phase, Reason, Role
 from engram_operator.model import PodView
-from tests.control.builders import container, ended, live, pod, true, unschedulable
+from tests.control.builders import UID, ago, container, ended, live, pod, true, unschedulable
 from tests.control.simulation import (
     AGGREGATION,
     COMPACT,
@@ -73,6 +73,8 @@ def test_the_record_of_an_empty_dir_is_fetched_while_the_aggregator_serves_it() 
     assert main_of(world)["args"] == [
         "--record",
         "http://digits-aggregation.lab.svc.cluster.local:9464/v1/record",
+        "--deadline",
+        "60",
     ]
     assert "/checkpoint" not in mounts(world)
     found = status(world)
@@ -121,13 +123,67 @@ def test_a_failed_run_has_a_report_too() -> None:
     assert (status(world)["phase"], *ready(world)) == (Phase.FAILED, "True", Reason.REPORT_STORED)
 
 
-def test_an_aggregator_that_starts_over_ends_the_reporting() -> None:
+def test_an_aggregator_that_starts_over_takes_the_report_back() -> None:
     world = up(**EMPTY_DIR)
     serving(world)
     world.settle()
+    world.views[REPORT] = {"conditions": {"Failed": true("PodFailurePolicy", "exit code 43")}, "active": 0}
     world.changes["live"] = live(round=1)
     world.settle()
     assert status(world)["phase"] == Phase.RUNNING
+    assert REPORT not in world.jobs
+    assert Condition.REPORT_READY not in {item["type"] for item in status(world)["conditions"]}
+    del world.views[REPORT]
+    serving(world)
+    world.settle()
+    assert REPORT in world.jobs
+    assert status(world)["phase"] == Phase.REPORTING
+
+
+@pytest.mark.parametrize("spec", [EMPTY_DIR, {}])
+def test_a_run_that_is_done_is_not_failed_by_its_deadline(spec: dict[str, Any]) -> None:
+    world = up(runPolicy={"activeDeadlineSeconds": 60}, **spec)
+    serving(world)
+    world.settle()
+    world.now += timedelta(seconds=100)
+    world.settle()
+    assert says(world, Condition.FAILED)[0] == "False"
+    world.now += timedelta(seconds=600)  # an aggregator that never ends
+    world.settle()
+    assert says(world, Condition.FAILED) == ("True", Reason.DEADLINE_EXCEEDED)
+
+
+def test_trouble_of_the_aggregator_is_not_hidden_by_reporting() -> None:
+    world = up(**EMPTY_DIR)
+    serving(world)
+    world.settle()
+    world.changes["live"] = None
+    world.pods = (replace(pod(), deleting=ago(120)), *FLEET[1:])  # its node is gone
+    world.settle()
+    found = status(world)
+    assert (found["phase"], found["reason"]) == (Phase.RUNNING, Reason.AGGREGATOR_NODE_LOST)
+    assert world.events[-1] == Reason.AGGREGATOR_NODE_LOST
+
+
+def test_what_refuses_the_reports_pod_is_nothing_to_mend_in_the_run() -> None:
+    world = up(**EMPTY_DIR)
+    serving(world)
+    world.settle()
+    world.changes["refusals"] = {REPORT: "exceeded quota: pods"}
+    world.settle()
+    assert says(world, Condition.DEGRADED)[0] == "False"
+    assert "exceeded quota" in message(world)
+
+
+def test_an_edited_volume_makes_no_record_durable() -> None:
+    world = up(**EMPTY_DIR)
+    edit(world, aggregator={"checkpoint": {"volume": {"persistentVolumeClaim": {"claimName": "late"}}}})
+    serving(world)
+    for complete in (True, False, True, False):
+        world.changes["complete"] = complete
+        world.settle()
+        assert status(world)["phase"] == Phase.REPORTING
+    assert world.events.count(Reason.REPORT_PENDING) == 1
 
 
 def test_a_record_that_nobody_fetched_is_gone_with_its_pod() -> None:
@@ -141,6 +197,18 @@ def test_a_record_that_nobody_fetched_is_gone_with_its_pod() -> None:
     assert ready(world) == ("False", Reason.REPORT_FAILED)
     assert "spec.aggregator.checkpoint" in message(world)
     assert status(world)["phase"] == Phase.SUCCEEDED
+    assert world.events[-2:] == [Reason.FINISHED, Reason.REPORT_FAILED]
+
+
+def test_a_record_behind_a_name_that_is_taken_says_so() -> None:
+    world = up(**EMPTY_DIR)
+    serving(world)
+    world.changes["foreign"] = (f"Job/{REPORT}",)
+    world.settle()
+    done(world)
+    world.settle()
+    assert ready(world) == ("False", Reason.REPORT_FAILED)
+    assert message(world).startswith(f"Job {REPORT} of this namespace is not this job's")
 
 
 def test_no_grace_and_no_volume_means_no_report() -> None:
@@ -169,7 +237,7 @@ def test_a_durable_record_is_read_when_the_aggregator_has_gone() -> None:
     assert "the aggregator's pod has not gone yet" in message(world)
     world.views[AGGREGATION]["active"] = 0
     world.settle()
-    assert main_of(world)["args"] == ["--record", "/checkpoint/11111111-2222-3333-4444-555555555555"]
+    assert main_of(world)["args"][:2] == ["--record", f"/checkpoint/{UID}"]
     kept = mounts(world)["/checkpoint"]
     assert (kept["persistentVolumeClaim"], kept["readOnly"]) == ({"claimName": "store"}, True)
 
@@ -224,21 +292,55 @@ def test_the_full_report_goes_to_its_volume() -> None:
 
 def test_the_pod_runs_where_and_as_the_aggregator_may() -> None:
     template = {
-        "metadata": {"annotations": {"note": "of the aggregator"}},
+        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}, "labels": {"team": "vision"}},
         "spec": {
+            "imagePullSecrets": [{"name": "registry"}],
             "priorityClassName": "low",
             "securityContext": {"runAsUser": 1000},
-            "containers": [{"name": "main", "env": [{"name": "ONLY", "value": "there"}]}],
+            "containers": [
+                {"name": "main", "image": "mine:2", "env": [{"name": "ONLY", "value": "there"}]},
+                {"name": "beside", "image": "b:1"},
+            ],
         },
     }
     world = up(aggregator={**_kept(), "image": "mine:1", "podTemplate": template})
     done(world)
     world.settle()
-    spec = world.jobs[REPORT]["spec"]["template"]["spec"]
+    made = world.jobs[REPORT]["spec"]["template"]
+    assert made["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+    assert (made["metadata"]["labels"]["team"], made["metadata"]["labels"]["engram.dev/role"]) == (
+        "vision",
+        "report",
+    )
+    spec = made["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert [item["name"] for item in spec["containers"]] == ["main"]
     assert (spec["priorityClassName"], spec["securityContext"]["runAsUser"]) == ("low", 1000)
     assert spec["automountServiceAccountToken"] is False
-    assert main_of(world)["image"] == "mine:1"
+    assert main_of(world)["image"] == "mine:2"
     assert "ONLY" not in {item["name"] for item in main_of(world)["env"]}
+
+
+def test_a_pod_that_fetches_prefers_nodes_with_the_clusters_network() -> None:
+    world = up(aggregator={"placement": "any"})
+    serving(world)
+    world.settle()
+    affinity = world.jobs[REPORT]["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (preferred,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchExpressions"][0]["operator"] == "DoesNotExist"
+
+
+def test_a_record_on_a_host_path_is_read_on_its_node_also_when_the_pod_is_gone() -> None:
+    world = up(aggregator={"checkpoint": {"volume": {"hostPath": {"path": "/srv/kept"}}}})
+    world.pods = tuple(replace(view, node="cloud") for view in FLEET)
+    world.changes["live"] = live()
+    world.settle()
+    world.changes["live"] = None
+    done(world)
+    world.pods = world.pods[1:]
+    world.now += timedelta(seconds=10)
+    world.settle()
+    assert "cloud" in str(world.jobs[REPORT]["spec"]["template"]["spec"]["affinity"])
 
 
 def _kept() -> dict[str, Any]:
@@ -356,6 +458,9 @@ def test_a_log_that_cannot_be_read_is_tried_again_until_the_deadline() -> None:
     printed(world, None, "the log of pod x cannot be read: 502")
     world.settle()
     assert ready(world) == ("False", Reason.REPORT_PENDING)
+    assert "cannot be read" not in message(world), "the pod's own event may only be late"
+    world.now += timedelta(seconds=10)
+    world.settle()
     assert "cannot be read" in message(world)
     assert world.step().wake_after == 10
     world.now += timedelta(seconds=601)
@@ -370,6 +475,35 @@ def test_a_config_map_of_somebody_else_is_left_alone() -> None:
     world.settle()
     assert ready(world) == ("False", Reason.REPORT_FAILED)
     assert f"ConfigMap/{REPORT}" not in world.objects
+
+
+def test_somebody_who_undoes_the_config_map_does_not_keep_the_job_for_ever() -> None:
+    world = reporting()
+    printed(world)
+    for _ in range(2):
+        assert world.step().apply
+        world.objects[f"ConfigMap/{REPORT}"]["data"] = {}
+        world.now += timedelta(seconds=300)
+    world.settle()
+    assert ready(world) == ("False", Reason.REPORT_FAILED)
+    assert "somebody else writes" in message(world)
+
+
+def test_an_operator_that_was_down_for_long_stores_the_report_all_the_same() -> None:
+    world = reporting()
+    printed(world)
+    world.now += timedelta(days=1)
+    world.settle()
+    assert ready(world) == ("True", Reason.REPORT_STORED)
+
+
+def test_labels_that_a_policy_adds_to_the_config_map_do_not_matter() -> None:
+    world = reporting()
+    printed(world)
+    world.step()
+    world.objects[f"ConfigMap/{REPORT}"]["metadata"]["labels"] = {"policy": "mine"}
+    world.settle()
+    assert ready(world) == ("True", Reason.REPORT_STORED)
 
 
 def test_a_report_job_deleted_by_hand_is_made_again_where_the_record_is_kept() -> None:

@@ -103,5 +103,7 @@ def test_the_log_of_a_finished_job_is_read_until_its_report_is_stored(reason: Re
             sight = await it.look()
             assert (sight.observed.report == REPORT) is read
             assert bool(it.server.asked) is read, "a finished job costs no request"
+            again = await it.look()
+            assert again.observed.complete is read, "what was just written is seen at once"
 
     run(scenario())

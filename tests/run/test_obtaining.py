@@ -122,6 +122,8 @@ def test_without_a_record_the_error_names_what_was_tried_and_what_to_set() -> No
         "raise spec.report.graceSeconds, or give spec.aggregator.checkpoint.volume, where it is kept"
     )
     assert clock.now == 60.0
+    alone, _ = refused(Scripted("/checkpoint", [REFUSED]))
+    assert alone.endswith("the run left none there: it was stopped before its first task was closed")
     assert refused(Scripted("http", [COMING]), seconds=0.0)[1].pauses == []
 
 

@@ -5,11 +5,11 @@ here reads the cluster; `credentials.generate` is the only function that draws r
 """
 
 from engram_operator.manifests.build import Children, build_children
-from engram_operator.manifests.config import as_started, spec_digest
+from engram_operator.manifests.config import as_started, spec_digest, started_job
 from engram_operator.manifests.context import Context
 from engram_operator.manifests.endpoints import EndpointUnknown, endpoints_of
 from engram_operator.manifests.jobs import job_patch
-from engram_operator.manifests.volumes import checkpoint_is_durable
+from engram_operator.manifests.volumes import checkpoint_is_durable, with_checkpoint
 
 __all__ = [
     "Children",
@@ -21,4 +21,6 @@ __all__ = [
     "endpoints_of",
     "job_patch",
     "spec_digest",
+    "started_job",
+    "with_checkpoint",
 ]

@@ -54,13 +54,14 @@ class Children:
 
 
 def build_children(job: FederatedIncrementalJob, context: Context) -> Children:
-    """Return every child of `job`, whose metadata must have name, namespace and uid.
+    """Return every child of `job`, whose metadata must have name, namespace and uid, and whose checkpoint is
+    settled (`with_checkpoint`).
 
     Raises ConfigurationError (field, problem, remedy) for a podTemplate that cannot be merged or that breaks
     what the operator needs.
     """
     digest = spec_digest(job)
-    claim, node_port = checkpoint_claim(job, context.settings), node_port_service(job)
+    claim, node_port = checkpoint_claim(job), node_port_service(job)
     policy = network_policy(job, context.settings)
     return Children(
         config_map=_plain(config_map(job, context, digest)),

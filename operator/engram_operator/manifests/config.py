@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from engram_operator.manifests.context import Context
 from engram_operator.manifests.endpoints import cloud_endpoints
 from engram_operator.manifests.labels import metadata
 from engram_operator.manifests.names import spec_name
+from engram_operator.manifests.volumes import with_checkpoint
 from engram_operator.model import Object
 
 _Spec = TypeVar("_Spec", bound=Spec)
@@ -68,19 +69,36 @@ def spec_digest(job: FederatedIncrementalJob) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def as_started(job: FederatedIncrementalJob, config: Object) -> FederatedIncrementalJob:
-    """Return the job that `config` (its ConfigMap) holds, with what may change while it runs as `job` says.
+def started_job(config: Object | None) -> FederatedIncrementalJob | None:
+    """Return the job that a ConfigMap holds; None: it holds none, or somebody has written into it."""
+    text = ((config or {}).get("data") or {}).get(SpecKey.JOB)
+    return _parsed(text) if isinstance(text, str) else None
 
-    Returns `job` itself when nothing else was edited, and when the ConfigMap holds no job any more.
+
+def as_started(job: FederatedIncrementalJob, config: Object) -> tuple[FederatedIncrementalJob, bool]:
+    """Return the job that `config` (its ConfigMap) holds, with what may change while it runs as `job` says;
+    and whether anything else of `job` is another than it was.
+
+    Returns `job` itself when the ConfigMap holds no job any more.
     """
-    data = config.get("data") or {}
-    if str(data.get(SpecKey.DIGEST, "")).strip() == spec_digest(job):
-        return job
+    started = started_job(config)
+    if started is None:
+        return job, False
+    given = started.spec.aggregator.checkpoint
+    job = with_checkpoint(job, given.size, given.storage_class_name)
+    if str((config.get("data") or {}).get(SpecKey.DIGEST, "")).strip() == spec_digest(job):
+        return job, False
+    return job.model_copy(update={"spec": _overlay(started.spec, job.spec)}), True
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> FederatedIncrementalJob | None:
+    """Read a job that never changes: it is asked for at every look at a run."""
     try:
-        started = FederatedIncrementalJob.model_validate_json(data.get(SpecKey.JOB, ""))
-    except ValidationError:
-        return job
-    return job.model_copy(update={"spec": _overlay(started.spec, job.spec)})
+        json.loads(text)
+        return FederatedIncrementalJob.model_validate_json(text)
+    except (ValueError, ValidationError, RecursionError):
+        return None
 
 
 def _resolved(job: FederatedIncrementalJob) -> Object:

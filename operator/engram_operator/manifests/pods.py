@@ -43,7 +43,7 @@ def aggregator_template(job: FederatedIncrementalJob, context: Context) -> Objec
     Raises ConfigurationError for a podTemplate that cannot be merged or breaks what the operator needs.
     """
     wanted, settings = job.spec.aggregator, context.settings
-    mounted = aggregator_volumes(job, settings)
+    mounted = aggregator_volumes(job)
     federation: Object = {"name": FEDERATION_PORT_NAME, "containerPort": FEDERATION_PORT, "protocol": "TCP"}
     if wanted.expose.type == "HostPort":
         federation["hostPort"] = wanted.expose.port or FEDERATION_PORT
@@ -51,7 +51,7 @@ def aggregator_template(job: FederatedIncrementalJob, context: Context) -> Objec
     main = {
         **main_container(wanted.image or settings.image, settings, mounted),
         "command": ["engram", "aggregator"],
-        "args": ["--grace", str(record_grace(job, settings))],
+        "args": ["--grace", str(record_grace(job))],
         "env": aggregator_environment(job),
         "ports": [federation, status],
         "readinessProbe": {

@@ -10,18 +10,17 @@ from typing import Literal
 
 from engram.spec.job import FederatedIncrementalJob
 from engram_operator.manifests.volumes import checkpoint_is_durable
-from engram_operator.settings import Settings
 
 Source = Literal["checkpoint", "aggregator"]
 
 
-def record_source(job: FederatedIncrementalJob, settings: Settings) -> Source | None:
+def record_source(job: FederatedIncrementalJob) -> Source | None:
     """Return where the report's pod finds the record; None: nowhere, so that there is no report."""
-    if checkpoint_is_durable(job, settings):
+    if checkpoint_is_durable(job):
         return "checkpoint"
     return "aggregator" if job.spec.report.grace_seconds else None
 
 
-def record_grace(job: FederatedIncrementalJob, settings: Settings) -> int:
+def record_grace(job: FederatedIncrementalJob) -> int:
     """Return for how many seconds the aggregator serves its record at the end, until it is fetched."""
-    return job.spec.report.grace_seconds if record_source(job, settings) == "aggregator" else 0
+    return job.spec.report.grace_seconds if record_source(job) == "aggregator" else 0

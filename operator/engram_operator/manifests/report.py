@@ -10,10 +10,11 @@ The pod holds no API token: what it prints last is the compact report, which the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from engram.spec.exit_codes import ExitCode
 from engram.spec.job import FederatedIncrementalJob
-from engram.spec.names import RECORD_PATH, STATUS_PORT, MountPath, Role
+from engram.spec.names import MAIN_CONTAINER, RECORD_PATH, STATUS_PORT, MountPath, Role
 from engram_operator.manifests import placement
 from engram_operator.manifests.environment import reporter_environment
 from engram_operator.manifests.jobs import batch_job, failure_policy
@@ -29,6 +30,8 @@ from engram_operator.settings import Settings
 
 BACKOFF_LIMIT = 2
 """Crashes of the report's pod before it is given up: the record does not change between two tries."""
+RECORD_SECONDS = 60
+"""For which the pod asks for the record."""
 GRACE_SECONDS = 5
 """After SIGTERM: nothing is lost that a new pod does not make again."""
 
@@ -40,8 +43,10 @@ _OF_THE_AGGREGATOR = (
     "runtimeClassName",
     "schedulerName",
     "securityContext",
+    "imagePullSecrets",
 )
-"""What the report's pod takes over of the aggregator's podTemplate: where it may run and as whom."""
+"""What the report's pod takes over of the aggregator's podTemplate: where it runs and as whom."""
+_OF_ITS_MAIN = ("image", "imagePullPolicy")
 
 
 def report_job(job: FederatedIncrementalJob, settings: Settings, *, node: str = "") -> Object:
@@ -77,31 +82,49 @@ def report_config_map(job: FederatedIncrementalJob, files: Mapping[str, str]) ->
 
 
 def _template(job: FederatedIncrementalJob, settings: Settings, node: str) -> Object:
-    wanted, source = job.spec.aggregator, record_source(job, settings)
-    mounted = reporter_volumes(job, settings, checkpoint=source == "checkpoint")
+    wanted, source, limit = job.spec.aggregator, record_source(job), job.spec.report.deadline_seconds
+    mounted = reporter_volumes(job, checkpoint=source == "checkpoint")
     record = f"{MountPath.CHECKPOINT}/{job.metadata.uid}"
     if source == "aggregator":
         host = f"{aggregation_name(job.name)}.{job.metadata.namespace}.svc.{settings.cluster_domain}"
         record = f"http://{host}:{STATUS_PORT}{RECORD_PATH}"
-    tied = node if "hostPath" in checkpoint_source(job, settings) else ""
+    tied = node if "hostPath" in checkpoint_source(job) else ""
     template = {
         "metadata": {"labels": {**labels(job, Role.REPORT), **placement.placement_labels(wanted.placement)}},
         "spec": {
             **pod_spec(job, USER, mounted),
-            **placement.scheduling(wanted.placement, node_name=tied),
+            # A record that is fetched by the Service's name needs a node with the cluster's network.
+            **placement.scheduling(wanted.placement, node_name=tied, exposed=source != "aggregator"),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "containers": [
                 {
                     **main_container(wanted.image or settings.image, settings, mounted),
                     "command": ["engram", "reporter"],
-                    "args": ["--record", record],
+                    "args": ["--record", record, "--deadline", str(min(RECORD_SECONDS, limit // 2 or 1))],
                     "env": reporter_environment(job),
                     "resources": dict(wanted.resources),
                 }
             ],
         },
     }
-    own = wanted.pod_template.get("spec") or {}
-    taken = {key: own[key] for key in _OF_THE_AGGREGATOR if key in own}
     # It was merged into the aggregator's template before: what is wrong with it has been said.
-    return merge(template, {"spec": taken}, "spec.aggregator.podTemplate")
+    return merge(template, _taken_over(wanted.pod_template), "spec.aggregator.podTemplate")
+
+
+def _taken_over(own: Mapping[str, Any]) -> Object:
+    """Return the part of the aggregator's podTemplate that holds for the report's pod too.
+
+    Its labels and annotations tell admission webhooks and meshes what to do with pods of the job.
+    """
+    meta, spec = own.get("metadata") or {}, own.get("spec") or {}
+    ours: Object = next(
+        (item for item in spec.get("containers") or () if item.get("name") == MAIN_CONTAINER), {}
+    )
+    main = {key: ours[key] for key in _OF_ITS_MAIN if key in ours}
+    taken = {key: spec[key] for key in _OF_THE_AGGREGATOR if key in spec}
+    if main:
+        taken["containers"] = [{"name": MAIN_CONTAINER, **main}]
+    return {
+        "metadata": {key: meta[key] for key in ("labels", "annotations") if key in meta},
+        "spec": taken,
+    }

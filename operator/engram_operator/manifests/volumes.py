@@ -20,7 +20,6 @@ from engram_operator.manifests.names import (
     worker_tokens_name,
 )
 from engram_operator.model import Object
-from engram_operator.settings import Settings
 
 TEMPORARY = "/tmp"
 """The only place of a pod that can be written without a volume of the job's."""
@@ -41,14 +40,14 @@ class Mounted:
     mount: Object
 
 
-def aggregator_volumes(job: FederatedIncrementalJob, settings: Settings) -> tuple[Mounted, ...]:
+def aggregator_volumes(job: FederatedIncrementalJob) -> tuple[Mounted, ...]:
     """Return what the aggregator's pod mounts."""
     credentials = {"secret": {"secretName": credentials_name(job.name), "defaultMode": SECRET_MODE}}
     return (
         _mounted("spec", _config(job), MountPath.SPEC, read_only=True),
         _mounted("credentials", credentials, MountPath.CREDENTIALS, read_only=True),
         *_data(job.spec.dataset.volume),
-        _mounted("checkpoint", checkpoint_source(job, settings), MountPath.CHECKPOINT),
+        _mounted("checkpoint", checkpoint_source(job), MountPath.CHECKPOINT),
         _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
     )
 
@@ -72,15 +71,11 @@ def worker_volumes(job: FederatedIncrementalJob, group: WorkerGroup) -> tuple[Mo
     )
 
 
-def reporter_volumes(
-    job: FederatedIncrementalJob, settings: Settings, *, checkpoint: bool
-) -> tuple[Mounted, ...]:
+def reporter_volumes(job: FederatedIncrementalJob, *, checkpoint: bool) -> tuple[Mounted, ...]:
     """Return what the report's pod mounts; `checkpoint`: the record lies there."""
     kept = []
     if checkpoint:
-        kept = [
-            _mounted("checkpoint", checkpoint_source(job, settings), MountPath.CHECKPOINT, read_only=True)
-        ]
+        kept = [_mounted("checkpoint", checkpoint_source(job), MountPath.CHECKPOINT, read_only=True)]
     if job.spec.report.volume:
         kept.append(_mounted("report", job.spec.report.volume, MountPath.REPORT))
     return (
@@ -96,45 +91,50 @@ def group_data(job: FederatedIncrementalJob, group: WorkerGroup) -> Mapping[str,
     return job.spec.dataset.volume if own is None else own
 
 
-def checkpoint_is_durable(job: FederatedIncrementalJob, settings: Settings) -> bool:
+def with_checkpoint(
+    job: FederatedIncrementalJob, size: str, storage_class: str = ""
+) -> FederatedIncrementalJob:
+    """Return the job with the claim that the administrator gives to jobs that name no checkpoint.
+
+    That is decided once, at the start: another setting later makes nothing of a run durable that is not.
+    """
+    checkpoint = job.spec.aggregator.checkpoint
+    if checkpoint.volume or checkpoint.size or not size:
+        return job
+    given = checkpoint.model_copy(update={"size": size, "storage_class_name": storage_class})
+    aggregator = job.spec.aggregator.model_copy(update={"checkpoint": given})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"aggregator": aggregator})})
+
+
+def checkpoint_is_durable(job: FederatedIncrementalJob) -> bool:
     """Return whether the checkpoint outlives the aggregator's pod, so that a suspended run loses nothing."""
-    source = checkpoint_source(job, settings)
+    source = checkpoint_source(job)
     return not any(name in source for name in TRANSIENT_SOURCES)
 
 
-def checkpoint_source(job: FederatedIncrementalJob, settings: Settings) -> Mapping[str, Any]:
+def checkpoint_source(job: FederatedIncrementalJob) -> Mapping[str, Any]:
     """Return the source of the checkpoint's volume: the job's, a claim of ours, or an emptyDir."""
     if job.spec.aggregator.checkpoint.volume:
         return job.spec.aggregator.checkpoint.volume
-    if _claim(job, settings)[0]:
+    if job.spec.aggregator.checkpoint.size:
         return {"persistentVolumeClaim": {"claimName": checkpoint_name(job.name)}}
     return {"emptyDir": {}}
 
 
-def checkpoint_claim(job: FederatedIncrementalJob, settings: Settings) -> Object | None:
+def checkpoint_claim(job: FederatedIncrementalJob) -> Object | None:
     """Return the PersistentVolumeClaim for the checkpoint; None when the job needs none of its own."""
-    size, storage_class = _claim(job, settings)
-    if not size:
+    wanted = job.spec.aggregator.checkpoint
+    if wanted.volume or not wanted.size:
         return None
-    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
-    if storage_class:
-        spec["storageClassName"] = storage_class
+    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": wanted.size}}}
+    if wanted.storage_class_name:
+        spec["storageClassName"] = wanted.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": metadata(job, checkpoint_name(job.name), Role.AGGREGATOR),
         "spec": spec,
     }
-
-
-def _claim(job: FederatedIncrementalJob, settings: Settings) -> tuple[str, str]:
-    """Return size and storage class of the claim; an empty size: none is made."""
-    checkpoint = job.spec.aggregator.checkpoint
-    if checkpoint.volume:
-        return "", ""
-    if checkpoint.size:
-        return checkpoint.size, checkpoint.storage_class_name
-    return settings.checkpoint_size, settings.checkpoint_storage_class
 
 
 def _config(job: FederatedIncrementalJob, *, cloud: bool = False) -> Object:

@@ -19,6 +19,7 @@ from engram_operator.manifests import (
     build_children,
     checkpoint_is_durable,
     endpoints_of,
+    with_checkpoint,
 )
 from engram_operator.manifests.names import credentials_name, node_port_name
 from engram_operator.model import Credentials, Object, Observed, Plan
@@ -45,7 +46,8 @@ def plan_before(
         job = parse_job(raw)
     except ConfigurationError as error:
         return _say(raw, invalid(str(error)), now)
-    accepted = acceptance(raw, checkpoint_is_durable(job, settings))
+    job = with_checkpoint(job, settings.checkpoint_size, settings.checkpoint_storage_class)
+    accepted = acceptance(raw, checkpoint_is_durable(job))
     if not observed.complete:
         return Plan(wake_after=LOOK_AGAIN)
     obstacle = _obstacle(job, observed)

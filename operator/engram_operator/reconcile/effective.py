@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from engram.errors import ConfigurationError
 from engram.spec.job import FederatedIncrementalJob
 from engram.spec.loader import parse_job
-from engram.spec.names import Condition, Reason, SpecKey
-from engram_operator.manifests import as_started
-from engram_operator.manifests.names import spec_name
+from engram.spec.names import Condition, Reason
+from engram_operator.manifests import as_started, started_job, with_checkpoint
+from engram_operator.manifests.names import checkpoint_name, spec_name
 from engram_operator.model import Object, Observed
 from engram_operator.status import Statement, view
 
@@ -48,18 +48,17 @@ def effective(raw: Object, observed: Observed) -> Effective | None:
     """Return what holds; None: the present spec is invalid and what the job started with is not known."""
     present, problem = _present(raw)
     config = observed.objects.get(f"ConfigMap/{spec_name(raw['metadata']['name'])}")
-    started = _started(config)
+    started = started_job(config)
     notice: Statement | None = None
-    if not observed.complete or started is None:
+    if started is None:
         present = present or _typed(raw)
         return None if present is None else _as_it_is(raw, present, observed)
     if present is None:
         present = started
         notice = _ignored(f"The present spec is invalid and not used: {problem}")
     else:
-        fixed = as_started(present, config or {})
-        notice = None if fixed is present else _ignored()
-        present = fixed
+        present, edited = as_started(present, config or {})
+        notice = _ignored() if edited else None
     replicas, refused = _scaled(raw, started)
     if present.spec.dataset.partition.method != "local":
         present = _with_replicas(present, {group.name: group.replicas for group in started.spec.workers})
@@ -84,21 +83,16 @@ def _typed(raw: Object) -> FederatedIncrementalJob | None:
         return None
 
 
-def _started(config: Object | None) -> FederatedIncrementalJob | None:
-    """Return the job that the ConfigMap holds; None: there is none, or somebody has written into it."""
-    if config is None:
-        return None
-    text = (config.get("data") or {}).get(SpecKey.JOB) or ""
-    try:
-        json.loads(text)
-        return FederatedIncrementalJob.model_validate_json(text)
-    except (ValueError, ValidationError):
-        return None
-
-
 def _as_it_is(raw: Object, present: FederatedIncrementalJob, observed: Observed) -> Effective:
-    """Take the present spec where the ConfigMap is not known; batch Jobs say how many workers there are."""
+    """Take the present spec where the ConfigMap is lost; batch Jobs say how many workers there are, and a
+    claim that there is one.
+    """
     name = present.name
+    claim = observed.objects.get(f"PersistentVolumeClaim/{checkpoint_name(name)}")
+    if claim is not None:
+        wanted = claim.get("spec") or {}
+        size = ((wanted.get("resources") or {}).get("requests") or {}).get("storage") or ""
+        present = with_checkpoint(present, str(size), str(wanted.get("storageClassName") or ""))
     replicas = {}
     for group in present.spec.workers:
         found = observed.jobs.get(f"{name}-{group.name}")

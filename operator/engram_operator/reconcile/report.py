@@ -1,7 +1,6 @@
-"""The report of a run: when its Job is made, what becomes of it, and what ReportReady says meanwhile.
+"""The report of a run that has ended: its Job, what becomes of it, and what ReportReady says meanwhile.
 
-Complete and Failed do not wait for it, and it changes neither: a result stands without a report. Every way it
-can fail ends within `spec.report.deadlineSeconds`, so that nothing is looked at for ever.
+Every way it can fail ends within `spec.report.deadlineSeconds`, so that nothing is looked at for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 
 from engram.spec.compact import CompactReport
 from engram.spec.job import FederatedIncrementalJob
-from engram.spec.names import Condition, Phase, Reason, Role
+from engram.spec.names import Condition, Reason, Role
 from engram_operator.manifests.names import aggregation_name, report_name
 from engram_operator.manifests.record import record_source
 from engram_operator.manifests.report import report_config_map, report_job
@@ -29,89 +28,26 @@ from engram_operator.model import (
 from engram_operator.reconcile.children import differs
 from engram_operator.reconcile.effective import effective
 from engram_operator.reconcile.outcome import soonest
-from engram_operator.reconcile.run import Run
 from engram_operator.settings import Settings
-from engram_operator.status import Statement, Statements, phase_of, view
+from engram_operator.status import Statement
 from engram_operator.status.conditions import merge
-from engram_operator.status.ends import last_words, without_promise
+from engram_operator.status.ends import last_words
 from engram_operator.status.explain import explain_pod
-from engram_operator.status.figures import Figures
-from engram_operator.status.finding import ANEW
+from engram_operator.status.reporting import FOREIGN, SUBJECT, no_report, plain, pods_of, trouble_of
 
 LOOK_AGAIN = 10.0
 """Seconds after which an obstacle that no watch shows is looked at again."""
-SUBJECT = "report"
+LATE_SECONDS = 10.0
+"""How much later than its Job's verdict the pod may be seen: they are watched separately."""
 
-_GONE = (
-    "the run's record went with the aggregator's pod before a report was made of it; give "
-    "spec.aggregator.checkpoint a volume or size in a new job, or raise spec.report.graceSeconds"
-)
 _MAKE_IT = "; `engram report` makes it of the record on the checkpoint's volume"
-
-
-# While the aggregator still serves its record.
-
-
-def served(run: Run) -> Phase | None:
-    """Return how a run has ended whose aggregator waits for its record to be fetched; None: it does not.
-
-    Between the aggregator's last answer and the verdict on its Job it stays as it was said.
-    """
-    live = run.observed.live
-    if live is not None:
-        said = live.status.get("phase") if live.status.get("recordServed") is True else None
-        return next((phase for phase in (Phase.SUCCEEDED, Phase.FAILED) if phase == said), None)
-    if phase_of(run.status) is not Phase.REPORTING:
-        return None
-    before = view(run.status, Condition.PROGRESSING)
-    return Phase.SUCCEEDED if before and before.reason == Reason.FINISHED else Phase.FAILED
-
-
-def fetching(run: Run) -> tuple[tuple[Object, ...], Statements]:
-    """Return what to create, and the conditions, while the aggregator waits for its record to be fetched.
-
-    Both are empty while the run goes on, and where the record is read later from the checkpoint.
-    """
-    ended, job = served(run), run.held.job
-    if ended is None or record_source(job, run.settings) != "aggregator":
-        return (), {}
-    name = report_name(run.name)
-    blocked = run.observed.namespace_terminating or f"Job/{name}" in run.observed.foreign
-    create = () if blocked or name in run.observed.jobs else (report_job(job, run.settings),)
-    reason, done = (
-        (Reason.FINISHED, "All tasks are done.")
-        if ended is Phase.SUCCEEDED
-        else (Reason.RUN_FAILED, "The run has failed.")
-    )
-    waits = f"{done} The report's pod fetches the record from the aggregator."
-    trouble = _trouble(name, run.observed, run.now)
-    return create, {
-        Condition.PROGRESSING: Statement(False, reason, done),
-        Condition.REPORT_READY: Statement(False, Reason.REPORT_PENDING, trouble or waits),
-    }
-
-
-# At the end of the run.
-
-
-def at_end(run: Run, figures: Figures) -> Statements:
-    """Return what ReportReady says when the run ends; nothing of a run that has nothing to report."""
-    source = record_source(run.held.job, run.settings)
-    if source is None or not figures.started:
-        return {}
-    if source == "aggregator" and report_name(run.name) not in run.observed.jobs:
-        return {Condition.REPORT_READY: Statement(False, Reason.REPORT_FAILED, _GONE)}
-    return {Condition.REPORT_READY: Statement(False, Reason.REPORT_PENDING)}
-
-
-# Afterwards.
 
 
 def follow(raw: Object, observed: Observed, settings: Settings, now: datetime) -> Plan:
     """Return what brings the report of a run that has ended nearer to its place."""
     held = effective(raw, observed)
     if held is None or not observed.complete:
-        return _said(raw, now, wait=LOOK_AGAIN)
+        return Plan(wake_after=LOOK_AGAIN)
     name, job = report_name(held.job.name), held.job
     made = observed.jobs.get(name)
     if made is None:
@@ -120,14 +56,14 @@ def follow(raw: Object, observed: Observed, settings: Settings, now: datetime) -
         return _store(raw, job, made, observed, now)
     if made.failing is not None:
         return _failed(raw, _why(name, made.failing, observed, now), now)
-    return _said(raw, now, _trouble(name, observed, now))
+    return _said(raw, now, trouble_of(name, observed, now))
 
 
 def _first(
     raw: Object, job: FederatedIncrementalJob, observed: Observed, settings: Settings, now: datetime
 ) -> Plan:
     """Make the Job of a record on the checkpoint's volume, when nobody else mounts it any more."""
-    if record_source(job, settings) != "checkpoint":
+    if record_source(job) != "checkpoint":
         return _failed(raw, "the report's Job was deleted before it was done", now)
     blocked = _blocked(job, observed)
     obstacle = blocked or observed.refusals.get(report_name(job.name), "")
@@ -147,7 +83,7 @@ def _blocked(job: FederatedIncrementalJob, observed: Observed) -> str:
     if observed.namespace_terminating:
         return "the namespace is being deleted"
     if f"Job/{name}" in observed.foreign:
-        return f"Job {name} of this namespace is not this job's and is left alone"
+        return FOREIGN.format(name)
     aggregation = observed.jobs.get(aggregation_name(job.name))
     lives = any(pod.role == Role.AGGREGATOR and _lives(pod) for pod in observed.pods)
     if lives or (aggregation is not None and aggregation.active):
@@ -160,20 +96,23 @@ def _store(
 ) -> Plan:
     """Put what the pod has printed into the ConfigMap, then say where it is."""
     name, report = report_name(job.name), observed.report
-    problem = observed.report_problem
-    if report is not None:
-        problem = observed.refusals.get(name, "")
     if f"ConfigMap/{name}" in observed.foreign:
         return _failed(raw, f"ConfigMap {name} of this namespace is not this job's and is left alone", now)
-    if report is None or problem:
-        since = min((item.since or now for item in made.conditions.values()), default=now)
-        if now - since >= timedelta(seconds=job.spec.report.deadline_seconds):
-            return _failed(raw, problem, now)
+    waited = (
+        now - min((item.since or now for item in made.conditions.values()), default=now)
+    ).total_seconds()
+    late = waited >= job.spec.report.deadline_seconds
     if report is None:
-        return _said(raw, now, problem, LOOK_AGAIN)
+        if late:
+            return _failed(raw, observed.report_problem, now)
+        return _said(raw, now, observed.report_problem if waited >= LATE_SECONDS else "", LOOK_AGAIN)
     wanted = report_config_map(job, report.files)
-    if differs(wanted, observed.objects.get(f"ConfigMap/{name}")):
-        return Plan(apply=(wanted,), wake_after=LOOK_AGAIN if problem else 0.1)
+    kept = observed.objects.get(f"ConfigMap/{name}") or {}
+    if differs(wanted["data"], kept.get("data")):
+        refused = observed.refusals.get(name, "")
+        if late and (refused or kept):
+            return _failed(raw, refused or f"somebody else writes ConfigMap {name}", now)
+        return Plan(apply=(wanted,), wake_after=LOOK_AGAIN if refused else 0.1)
     return _stored(raw, name, report, now)
 
 
@@ -188,43 +127,20 @@ def _stored(raw: Object, name: str, report: CompactReport, now: datetime) -> Pla
 
 def _why(name: str, failing: ConditionView, observed: Observed, now: datetime) -> str:
     """Return why the report's Job has failed."""
-    pods = _pods(name, observed)
+    pods = pods_of(name, observed)
     ended = [pod.main for pod in pods if pod.main is not None and pod.main.state == "terminated"]
     words = last_words(ended[-1].message) if ended else ""
     if failing.reason == "DeadlineExceeded":
         late = "it took longer than spec.report.deadlineSeconds"
-        cause = _trouble(name, observed, now) or words
+        cause = trouble_of(name, observed, now) or words
         return f"{late}: {cause}" if cause else late
     if words:
         return words
     if pods:
         found = explain_pod(pods[-1], SUBJECT, now, observed.nodes)
         if found is not None:
-            return _plain(found.message)
+            return plain(found.message)
     return failing.message or "its pod failed"
-
-
-def _trouble(name: str, observed: Observed, now: datetime) -> str:
-    """Return what keeps the report's pod from running; empty: nothing that is known."""
-    refused = observed.refusals.get(name)
-    if refused:
-        return f"the report's pod cannot be made: {refused}"
-    pods = _pods(name, observed)
-    if not pods:
-        return ""
-    pod = pods[-1]
-    found = explain_pod(pod, SUBJECT, now, observed.nodes, observed.warnings.get(pod.name, ""))
-    return f"the report's pod: {_plain(found.message)}" if found is not None else ""
-
-
-def _plain(message: str) -> str:
-    """Return a finding's message without what would mend a run: this one is over."""
-    return without_promise(message.partition(f", or {ANEW}")[0])
-
-
-def _pods(name: str, observed: Observed) -> list[PodView]:
-    pods = [pod for pod in observed.pods if pod.owner == name]
-    return sorted(pods, key=lambda pod: (pod.created is not None, pod.created))
 
 
 def _lives(pod: PodView) -> bool:
@@ -236,8 +152,7 @@ def _lives(pod: PodView) -> bool:
 
 
 def _failed(raw: Object, why: str, now: datetime) -> Plan:
-    message = f"{why.rstrip('.')}. The run's result stands."
-    return _said_anew(raw, Statement(False, Reason.REPORT_FAILED, message), now)
+    return _said_anew(raw, no_report(why), now)
 
 
 def _said(raw: Object, now: datetime, trouble: str = "", wait: float | None = None) -> Plan:
@@ -255,10 +170,10 @@ def _said_anew(
     status = {**old, "conditions": conditions, **({"report": dict(report)} if report else {})}
     if _essence(status) == _essence(old):
         return Plan()
-    return Plan(status=status, notes=report_notes(statement))
+    return Plan(status=status, notes=notes(statement))
 
 
-def report_notes(statement: Statement) -> tuple[Note, ...]:
+def notes(statement: Statement) -> tuple[Note, ...]:
     """Return the Event of what has become of the report; none while it is being made."""
     if statement.reason == Reason.REPORT_PENDING:
         return ()

@@ -47,7 +47,7 @@ class Run:
     @property
     def durable(self) -> bool:
         """Whether the checkpoint outlives the aggregator's pod."""
-        return checkpoint_is_durable(self.held.job, self.settings)
+        return checkpoint_is_durable(self.held.job)
 
     @property
     def at_rest(self) -> bool:

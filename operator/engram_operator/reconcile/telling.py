@@ -48,8 +48,9 @@ _STATES = {
 def _aggregator(run: Run, census: Census, figures: Figures) -> Object:
     member = census.aggregator
     found: Object = {"endpoint": run.endpoint, "state": _STATES.get(member.state, "Failed")}
-    if member.pod is not None and member.pod.node:
-        found["node"] = member.pod.node
+    # Also of a pod that is gone: the report of a checkpoint on a node's own disk is made there.
+    node = member.pod.node if member.pod is not None else ""
+    found["node"] = node or str((run.status.get("aggregator") or {}).get("node") or "")
     found["restarts"] = member.restarts
     if AGGREGATOR in figures.memory:
         found["memoryBytes"] = figures.memory[AGGREGATOR]

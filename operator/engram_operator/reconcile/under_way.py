@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from engram.spec.names import Condition, Phase, Reason, Role
-from engram_operator.manifests.names import aggregation_name, credentials_name
+from engram_operator.manifests.names import aggregation_name, credentials_name, report_name
 from engram_operator.model import Credentials, Object, Observed, Plan, PodView, parse_time
-from engram_operator.reconcile import report
+from engram_operator.reconcile import record
 from engram_operator.reconcile.accept import acceptance
 from engram_operator.reconcile.effective import effective
 from engram_operator.reconcile.outcome import soonest, with_status
+from engram_operator.reconcile.report import notes
 from engram_operator.reconcile.run import Run
 from engram_operator.reconcile.telling import census_of, content_of
 from engram_operator.reconcile.upkeep import SOON, job_patches, keep_up, stale_secrets
@@ -76,9 +77,11 @@ def _ended(run: Run, end: End) -> Plan:
         active_seconds=active,
         resumes=figures.resumes,
     )
-    statements = {**statements, **report.at_end(run, figures)}
+    statements = {**statements, **record.at_end(run, figures)}
     workers = {**(content.workers or {}), "running": 0} if end.succeeded else content.workers
-    return with_status(Plan(wake_after=SOON), run.raw, statements, replace(content, workers=workers), run.now)
+    plan = with_status(Plan(wake_after=SOON), run.raw, statements, replace(content, workers=workers), run.now)
+    said = statements.get(Condition.REPORT_READY)
+    return plan if said is None else replace(plan, notes=(*plan.notes, *notes(said)))
 
 
 # It rests.
@@ -114,11 +117,14 @@ def _running(run: Run) -> Plan:
     """Return what keeps the run going, and its status."""
     resumed = holds(run.status, Condition.SUSPENDED)
     census = census_of(run)
-    deadline = active_deadline(run.held.job, active_seconds(run.status, run.now))
+    over = record.over(run, census.aggregator)
+    # A run whose tasks are done is not failed for the time that its record and a last scrape take.
+    extra = record.LINGER_SECONDS + run.held.job.spec.report.grace_seconds if over else 0.0
+    deadline = active_deadline(run.held.job, active_seconds(run.status, run.now) - extra)
     if isinstance(deadline, End):
         return _ended(run, deadline)
     pending, overdue = pending_deadline(run.held.job, census, run.now)
-    if isinstance(pending, End) and not resumed:
+    if isinstance(pending, End) and not resumed and not over:
         return _ended(run, pending)
     plan, problem = keep_up(run)
     figures = figures_of(run.status, None if resumed else run.observed.live)
@@ -138,8 +144,8 @@ def _running(run: Run) -> Plan:
     )
     findings = situation.findings()
     accepted = acceptance(run.raw, run.durable, run.held.notice)
-    create, reporting = report.fetching(run)
-    statements = {**statements_of(situation, accepted, _suspended(run)), **reporting}
+    reporting = record.fetching(run, over)
+    statements = {**statements_of(situation, accepted, _suspended(run)), **reporting.statements}
     content = replace(
         content_of(run, census, figures),
         started=parse_time(run.status.get("startTime")) or run.now,
@@ -155,7 +161,8 @@ def _running(run: Run) -> Plan:
     ]
     plan = replace(
         plan,
-        create=(*plan.create, *create),
+        create=(*plan.create, *reporting.create),
+        delete=(*plan.delete, *reporting.delete),
         wake_after=soonest(waits),
         poll=situation.aggregator_up,
     )
@@ -194,7 +201,8 @@ def _own_findings(run: Run) -> tuple[Finding, ...]:
                 CREDENTIALS,
             )
         )
-    jobs = set(run.job_names.values())
+    # What refuses the report's pod is told by ReportReady: of the run nothing is to be mended.
+    jobs = {*run.job_names.values(), report_name(run.name)}
     found.extend(
         explain_refusal(text, name, started=True)
         for name, text in run.observed.refusals.items()

@@ -29,7 +29,8 @@ class Statement:
         return shorten(self.message or self.reason.meaning, MOST_MESSAGE)
 
 
-Statements = Mapping[Condition, Statement]
+Statements = Mapping[Condition, Statement | None]
+"""None takes back what was said: the condition goes."""
 
 WAITING = frozenset({Reason.WAITING_FOR_AGGREGATOR, Reason.WAITING_FOR_WORKERS})
 """Reasons of a run that comes up: they change with its pods."""
@@ -68,14 +69,15 @@ def merge(
 ) -> list[Object]:
     """Return the conditions in the order of `Condition`: `statements` over `old`.
 
-    `lastTransitionTime` changes with `status` alone; conditions that nothing is said of stay as they were.
+    `lastTransitionTime` changes with `status` alone; conditions that nothing is said of stay as they were,
+    and those that are taken back go.
     """
     before = {item["type"]: item for item in old}
     merged: list[Object] = []
     for kind in Condition:
         said = statements.get(kind)
         if said is None:
-            merged.extend([dict(before[kind])] if kind in before else [])
+            merged.extend([dict(before[kind])] if kind in before and kind not in statements else [])
             continue
         status = "True" if said.true else "False"
         known = before.get(kind, {})
