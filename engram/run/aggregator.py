@@ -136,7 +136,7 @@ def run_aggregator(options: AggregatorOptions, pod: Pod) -> int:
         outcome = asyncio.run(_serve(aggregator, run, options, authenticate, tls, pod))
         run.record(outcome)
         if outcome.reason != "suspended":
-            pod.leave(_code(outcome), outcome.message)
+            pod.leave(_code(outcome), outcome.message, outcome.cause)
             run.server.linger(options.grace_seconds, pod.asked)
     return _exit_code(outcome)
 
@@ -229,8 +229,7 @@ def _exit_code(outcome: Outcome) -> int:
         return ExitCode.DONE
     if outcome.reason == "suspended":
         raise RetryError(outcome.message or "suspended; the checkpoint is saved")
-    if outcome.exit_code == ExitCode.CONFIGURATION:
-        raise ConfigurationError(outcome.message)
     failure = FederationError(outcome.message)
-    failure.exit_code = outcome.exit_code  # a worker's own, such as 43 for its data
+    # Those of the error that ended the run, a worker's included.
+    failure.exit_code, failure.reason = outcome.exit_code, outcome.cause
     raise failure

@@ -141,27 +141,58 @@ def test_a_worker_job_that_failed_does_not_fail_the_run() -> None:
     assert status(world)["phase"] == Phase.SUCCEEDED
 
 
-def error(code: int, message: str) -> PodView:
-    summary = FinalSummary(outcome="failed", exit_code=code, message=message, metrics={"accuracy": "0.5"})
+def error(code: int, message: str, reason: str = "") -> PodView:
+    summary = FinalSummary(
+        outcome="failed", exit_code=code, message=message, reason=reason, metrics={"accuracy": "0.5"}
+    )
     return ended(None, code, summary.encode())
 
 
 FAILURES: dict[str, tuple[PodView, str, Reason, str]] = {
     "configuration": (
+        error(42, "spec.model.name: no such module: x: write y", "ConfigurationError"),
+        "PodFailurePolicy",
+        Reason.CONFIGURATION_ERROR,
+        "write y",
+    ),
+    "configuration, in an image without reasons": (
         error(42, "spec.model.name: no such module: x: write y"),
         "PodFailurePolicy",
         Reason.CONFIGURATION_ERROR,
         "write y",
     ),
-    "data": (error(43, "/data is empty"), "PodFailurePolicy", Reason.DATA_ERROR, "/data is empty"),
+    "data": (
+        error(43, "/data is empty", "DataError"),
+        "PodFailurePolicy",
+        Reason.DATA_ERROR,
+        "/data is empty",
+    ),
+    "data, in an image without reasons": (
+        error(43, "/data is empty"),
+        "PodFailurePolicy",
+        Reason.DATA_ERROR,
+        "/data is empty",
+    ),
+    "port": (
+        error(42, "port 7363 of 0.0.0.0 is taken: end what listens there", "PortTaken"),
+        "PodFailurePolicy",
+        Reason.PORT_TAKEN,
+        "another spec.aggregator.nodeName",
+    ),
+    "memory that it was not given": (
+        error(42, "out of memory: lower training.batchSize", "OutOfMemory"),
+        "PodFailurePolicy",
+        Reason.OUT_OF_MEMORY,
+        "batchSize",
+    ),
     "not finite": (
-        error(42, "trainworker-edge-0: the loss is nan in step 1"),
+        error(42, "trainworker-edge-0: the loss is nan in step 1", "NumericalError"),
         "PodFailurePolicy",
         Reason.NUMERICAL_ERROR,
         "nan",
     ),
     "checkpoint": (
-        error(42, "x: the disk is full: make room"),
+        error(42, "x: the disk is full: make room", "CheckpointFailed"),
         "PodFailurePolicy",
         Reason.CHECKPOINT_FAILED,
         "room",
@@ -173,7 +204,7 @@ FAILURES: dict[str, tuple[PodView, str, Reason, str]] = {
         "limit 64Mi",
     ),
     "quorum with policy Fail": (
-        error(1, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s; lower quorum"),
+        error(1, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s", "QuorumNotReached"),
         "BackoffLimitExceeded",
         Reason.QUORUM_NOT_REACHED,
         "1 of 2 workers",
