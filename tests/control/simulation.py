@@ -246,6 +246,12 @@ def done(world: World, kind: str = "Complete", message: str | None = None) -> No
     world.views[AGGREGATION] = {"conditions": {kind: true(since=world.now)}, "active": 0}
 
 
+def workers_end(world: World) -> None:
+    """The workers have ended with exit code 0, and their Job knows."""
+    world.pods = (world.pods[0], ended(0), ended(1))
+    world.views["digits-edge"] = {"conditions": {"Complete": true(since=world.now)}, "active": 0}
+
+
 def failed(world: World, *tries: PodView, reason: str = "BackoffLimitExceeded", kind: str = "Failed") -> None:
     """The aggregation Job has failed."""
     world.pods = (*tries, *(view for view in world.pods if view.index is not None))
