@@ -373,7 +373,7 @@ def _ended(error: BaseException, pod: Pod | None) -> int:
 
     code = edge.report(error, typed=pod is None)
     if pod is not None:
-        pod.leave(code, edge.sentence_of(error))
+        pod.leave(code, edge.sentence_of(error), edge.reason_of(error))
     return code
 
 

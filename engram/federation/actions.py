@@ -158,6 +158,8 @@ class End:
     reason: Literal["complete", "failed"]
     message: str
     exit_code: int = 0
+    cause: str = ""
+    """Reason of the error that ended it, as in `engram.errors`."""
 
 
 Letter: TypeAlias = Greet | Hold | SendTrain | SendConsolidate | SendEvaluate | Acknowledge | Refuse

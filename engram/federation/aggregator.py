@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from engram.errors import RefusedError
+from engram.errors import EngramError, RefusedError
 from engram.federation import actions as act
 from engram.federation.admission import check_hello
 from engram.federation.checkpoint import CheckpointStore
@@ -55,6 +55,7 @@ from engram.federation.roles import GlobalLearner
 from engram.federation.settings import Settings
 from engram.federation.tensors import size_in_bytes
 from engram.federation.validation import Unfit
+from engram.spec.last_word import reason_of
 
 COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)
 """Messages whose bytes belong to a round's or task's row."""
@@ -235,9 +236,11 @@ class Aggregator:
         self._engine.save(self._machine.cursor)
         return self._end("suspended", "interrupted; the checkpoint is written", STOPPED_EXIT)
 
-    def fail(self, message: str, exit_code: int) -> list[Outgoing]:
+    def fail(self, error: EngramError) -> list[Outgoing]:
         """Stop for a reason from outside, such as a checkpoint that cannot be written."""
-        return [] if self.outcome is not None else self._end("failed", message, exit_code)
+        if self.outcome is not None:
+            return []
+        return self._end("failed", str(error), error.exit_code, error.reason)
 
     # What workers say.
 
@@ -270,7 +273,7 @@ class Aggregator:
         self._presence.set(worker, "failed")
         self._observer.worker_failed(worker, log.text, log.exit_code)
         self._journal.note(f"{worker} ended with exit code {log.exit_code}: {sentence}")
-        return self._feed(Failed(worker, sentence, log.exit_code), now)
+        return self._feed(Failed(worker, sentence, log.exit_code, _cause_of(log)), now)
 
     def _unfit(self, worker: str, error: Unfit) -> list[Outgoing]:
         task, round = self._machine.position
@@ -315,8 +318,8 @@ class Aggregator:
                 engine.commit(action)
             case act.Degraded():
                 self._degrade(action)
-            case act.End(reason, message, exit_code):
-                return self._end(reason, message, exit_code)
+            case act.End(reason, message, exit_code, cause):
+                return self._end(reason, message, exit_code, cause)
             case _:
                 return [self._letter(action)]
         return []
@@ -366,8 +369,8 @@ class Aggregator:
         )
         self._journal.note(self._degraded)
 
-    def _end(self, reason: Reason, message: str, exit_code: int) -> list[Outgoing]:
-        self.outcome = Outcome(reason, message, self.history, self.weights, exit_code)
+    def _end(self, reason: Reason, message: str, exit_code: int, cause: str = "") -> list[Outgoing]:
+        self.outcome = Outcome(reason, message, self.history, self.weights, exit_code, cause)
         self._note_status()
         workers = sorted(self._connected)
         if reason == "complete":
@@ -381,6 +384,11 @@ class Aggregator:
         if self.outcome is None or self.outcome.reason == "suspended":
             return []
         return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message)) for worker in workers]
+
+
+def _cause_of(log: Log) -> str:
+    """Return the reason that a worker gives, if it is one of ours and fits its exit code."""
+    return reason_of(log.reason, log.exit_code) or ""
 
 
 def _state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:

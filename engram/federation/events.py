@@ -32,6 +32,8 @@ class Failed:
     worker: str
     text: str
     exit_code: int
+    cause: str = ""
+    """Reason of the error, as in `engram.errors`."""
 
 
 @dataclass(frozen=True)

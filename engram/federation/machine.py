@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from engram.errors import QuorumError
 from engram.federation.actions import (
     Acknowledge,
     Action,
@@ -178,10 +179,10 @@ class Machine:
                 actions += self._joined(event, now)
             case Left():
                 self._left(event)
-            case Failed(worker=worker, text=text, exit_code=code):
+            case Failed(worker=worker, text=text, exit_code=code, cause=cause):
                 if code == CONFIGURATION_EXIT:
                     named = text if worker in text else f"{worker}: {text}"
-                    actions += self._end("failed", named, code)
+                    actions += self._end(End("failed", named, code, cause))
             case UpdateIn() | ConsolidatedIn() | EvaluationIn():
                 actions += self._answered(event)
             case Resized(replicas):
@@ -194,7 +195,7 @@ class Machine:
         if self._finish is not None:
             return []
         if self.cursor.task > len(self.plan.rounds):
-            return self._end("complete", "", 0)
+            return self._end(End("complete", ""))
         deadline = now + self.plan.deadline_seconds
         self._stage = stage = _Stage(
             "gather", self.cursor.task, self.cursor.round, set(self._members), deadline
@@ -276,7 +277,8 @@ class Machine:
             return []
         stage.degraded = True
         if self.plan.deadline_policy == "Fail":
-            return self._end("failed", self._shortage(stage, have, needed), 1)
+            shortage = QuorumError(self._shortage(stage, have, needed))
+            return self._end(End("failed", str(shortage), shortage.exit_code, shortage.reason))
         return [Degraded(stage.task, stage.round, have, needed, self.missing)]
 
     def _close(self, stage: _Stage, now: float) -> list[Action]:
@@ -314,7 +316,7 @@ class Machine:
         """Open what the cursor points at."""
         task, round = self.cursor.task, self.cursor.round
         if task > len(self.plan.rounds):
-            return self._end("complete", "", 0)
+            return self._end(End("complete", ""))
         if round == 0:
             return self._open("consolidate", task, 0, now)
         return [BeginTask(task), *self._open("round", task, round, now)]
@@ -372,11 +374,11 @@ class Machine:
             "quorum, or set deadlinePolicy: Wait"
         )
 
-    def _end(self, reason: Literal["complete", "failed"], message: str, exit_code: int) -> list[Action]:
+    def _end(self, end: End) -> list[Action]:
         if self._finish is not None:
             return []
-        self._finish = End(reason, message, exit_code)
-        return [self._finish]
+        self._finish = end
+        return [end]
 
 
 def _kind(answer: Answer) -> Kind:

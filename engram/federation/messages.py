@@ -202,6 +202,8 @@ class Log:
 
     text: str
     exit_code: int
+    reason: str = ""
+    """As in `engram.errors`; empty: the exit code says enough."""
 
 
 @dataclass(frozen=True)

@@ -23,3 +23,5 @@ class Outcome:
     """The global model at the end, or as far as the run came."""
     exit_code: int = 1
     """What a process should end with when `reason` is failed: 42 when the user must change something."""
+    cause: str = ""
+    """Reason of the error that ended the run, as in `engram.errors`; empty: the exit code says enough."""

@@ -19,6 +19,7 @@ from engram.federation.messages import (
     Finish,
     Hello,
     LabelCounts,
+    Log,
     Reject,
     Train,
     Up,
@@ -162,12 +163,12 @@ class WorkerSession:
         return result
 
 
-def failure_of(error: BaseException) -> tuple[str, int]:
-    """Return the text and exit code that a worker reports before it ends with `error`.
+def failure_of(error: BaseException) -> Log:
+    """Return what a worker reports before it ends with `error`.
 
     The first line is the sentence; the traceback of a crash follows, its end if it is long.
     """
     if isinstance(error, EngramError):
-        return str(error), error.exit_code
+        return Log(str(error), error.exit_code, error.reason)
     trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:].rstrip()
-    return f"{type(error).__name__}: {error}\n{trace}", 1
+    return Log(f"{type(error).__name__}: {error}\n{trace}", 1)

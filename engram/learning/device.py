@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from engram.errors import ConfigurationError
+from engram.errors import MemoryShortageError
 from engram.spec.training import Training
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -63,7 +63,7 @@ def gpu_metrics(device: torch.device) -> dict[str, float]:
 
 @contextmanager
 def memory_guard(where: str) -> Iterator[None]:
-    """Turn running out of memory inside the block into a ConfigurationError that names `where`."""
+    """Turn running out of memory inside the block into a MemoryShortageError that names `where`."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -74,8 +74,8 @@ def memory_guard(where: str) -> Iterator[None]:
         raise _out_of_memory(where) from error
 
 
-def _out_of_memory(where: str) -> ConfigurationError:
-    return ConfigurationError(
+def _out_of_memory(where: str) -> MemoryShortageError:
+    return MemoryShortageError(
         f"out of memory: {where}",
         field="spec.training.batchSize",
         remedy="lower batchSize, take a smaller spec.model, or give the process more memory",

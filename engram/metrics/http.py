@@ -11,6 +11,7 @@ change anything: only GET is answered, bodies are not read, connections are boun
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -23,7 +24,7 @@ from typing import Any, ClassVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from engram.errors import ConfigurationError
+from engram.errors import ConfigurationError, PortTakenError
 from engram.spec.names import HEALTH_PATH, METRICS_PATH, RECORD_PATH, STATUS_PATH
 
 MAX_CONNECTIONS = 16
@@ -71,11 +72,12 @@ class StatusServer:
         self._scrapes = self._records = 0
 
     def start(self) -> StatusServer:
-        """Listen. Raises ConfigurationError when the port is taken or not allowed."""
+        """Listen. Raises PortTakenError, or ConfigurationError when the port is not allowed."""
         try:
             self._server = _Server((self.host, self.port), self)
         except (OSError, OverflowError) as error:
-            raise ConfigurationError(
+            taken = getattr(error, "errno", None) == errno.EADDRINUSE
+            raise (PortTakenError if taken else ConfigurationError)(
                 f"cannot listen on {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}",
                 remedy="choose another metrics port, or 0 for any free one",
             ) from error

@@ -141,7 +141,7 @@ def run_aggregator(options: AggregatorOptions, pod: Pod) -> int:
         run.record(outcome)
         if outcome.reason != "suspended":
             code = _code(outcome)
-            pod.leave(code, outcome.message)
+            pod.leave(code, outcome.message, outcome.cause)
             # A crash is tried again, and the record of that try is the one that counts.
             run.waits = options.grace_seconds > 0 and code in _FOR_GOOD
             run.server.linger(options.grace_seconds if run.waits else 0.0, pod.asked)
@@ -236,8 +236,7 @@ def _exit_code(outcome: Outcome) -> int:
         return ExitCode.DONE
     if outcome.reason == "suspended":
         raise RetryError(outcome.message or "suspended; the checkpoint is saved")
-    if outcome.exit_code == ExitCode.CONFIGURATION:
-        raise ConfigurationError(outcome.message)
     failure = FederationError(outcome.message)
-    failure.exit_code = outcome.exit_code  # a worker's own, such as 43 for its data
+    # Those of the error that ended the run, a worker's included.
+    failure.exit_code, failure.reason = outcome.exit_code, outcome.cause
     raise failure

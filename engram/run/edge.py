@@ -15,7 +15,14 @@ import threading
 import time
 import traceback
 
-from engram.errors import CheckpointError, ConfigurationError, DataError, EngramError, RetryError
+from engram.errors import (
+    CheckpointError,
+    ConfigurationError,
+    DataError,
+    EngramError,
+    MemoryShortageError,
+    RetryError,
+)
 
 ERROR_MARK = "engram: error: "
 """Begins the sentence of an EngramError: a clean failure that would repeat itself."""
@@ -42,7 +49,7 @@ def translate(error: BaseException) -> BaseException:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))
     ):
-        return ConfigurationError(
+        return MemoryShortageError(
             "out of memory",
             remedy="lower training.batchSize, the size of the model or the number of workers on this "
             "machine, or give it more memory; then continue with --resume",
@@ -91,6 +98,12 @@ def sentence_of(error: BaseException) -> str:
     """Return what went wrong in one sentence: what `report` says, without its mark."""
     known = translate(error)
     return str(known) if isinstance(known, EngramError) else f"{type(known).__name__}: {known}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why the process ends, as a value of `Reason`; empty: its exit code says enough."""
+    known = translate(error)
+    return known.reason if isinstance(known, EngramError) else ""
 
 
 def exit_code(error: EngramError, *, typed: bool) -> int:

@@ -7,8 +7,9 @@ in the middle of a long step of torch. Until there is something to save the proc
 asked to, and ends all the same when that takes too long: every closed round is on disk, and a worker's round
 is trained again.
 
-The last word goes to the file that ENGRAM_TERMINATION_LOG names, for the kubelet: a sentence of a worker or a
-reporter, the final summary of the aggregator. Without that variable nothing is written.
+The last word goes to the file that ENGRAM_TERMINATION_LOG names, for the kubelet: of a worker or a reporter
+the reason and a sentence (`engram.spec.last_word`), of the aggregator the final summary. Without that
+variable nothing is written.
 """
 
 from __future__ import annotations
@@ -67,17 +68,18 @@ class Pod:
         with self._lock:
             self._wake, self._seconds = wake, seconds
 
-    def leave(self, code: int, sentence: str) -> None:
+    def leave(self, code: int, sentence: str, reason: str = "") -> None:
         """Write the last word of a process that is about to end with `code`; the newest one counts."""
-        from engram.spec.names import Environment  # at the end: this module comes before all others
+        from engram.spec.last_word import compose  # at the end: this module comes before all others
+        from engram.spec.names import Environment
 
         path = os.environ.get(Environment.ENGRAM_TERMINATION_LOG)
         if not path:
             return
         text = (
-            self._summary(code, sentence)
+            self._summary(code, sentence, reason)
             if self.role == "aggregator"
-            else " ".join(sentence.split()) or "done"
+            else compose(reason, sentence) or "done"
         )
         content = text.encode(errors="replace")[:MOST_BYTES].decode(errors="ignore")
         try:
@@ -87,17 +89,18 @@ class Pod:
         except OSError as error:
             print(f"{path} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
 
-    def _summary(self, code: int, sentence: str) -> str:
+    def _summary(self, code: int, sentence: str, reason: str) -> str:
         outcome = {0: "complete", RETRY: "suspended"}.get(code, "failed")
         try:
             from engram.spec.summary import FinalSummary
 
-            fields = {**self.result(), "outcome": outcome, "message": sentence, "exit_code": code}
-            return FinalSummary.model_validate(fields).encode(MOST_BYTES)
+            fields = {"outcome": outcome, "reason": reason, "message": sentence, "exit_code": code}
+            return FinalSummary.model_validate({**self.result(), **fields}).encode(MOST_BYTES)
         except Exception:  # the last thing that this process does: an image without pydantic, a broken result
             import json
 
-            return json.dumps({"outcome": outcome, "message": sentence[:1024], "exitCode": code})
+            said = {"outcome": outcome, "reason": reason, "message": sentence[:1024], "exitCode": code}
+            return json.dumps(said)
 
     def _watch(self, reader: int) -> None:
         os.read(reader, 1)

@@ -7,7 +7,7 @@ import socket
 import sys
 from types import TracebackType
 
-from engram.errors import ConfigurationError
+from engram.errors import ConfigurationError, PortTakenError
 
 LOOPBACK = "127.0.0.1"
 
@@ -63,8 +63,7 @@ def _check_free(port: int) -> None:
 
 
 def _unusable(port: int, error: OSError) -> ConfigurationError:
-    taken = error.errno == errno.EADDRINUSE
-    problem = f"port {port} is taken" if taken else f"port {port} cannot be used: {error.strerror}"
-    return ConfigurationError(
-        problem, field="--port", remedy="name another port, or leave --port out to use any free one"
-    )
+    remedy = "name another port, or leave --port out to use any free one"
+    if error.errno == errno.EADDRINUSE:
+        return PortTakenError(f"port {port} is taken", field="--port", remedy=remedy)
+    return ConfigurationError(f"port {port} cannot be used: {error.strerror}", field="--port", remedy=remedy)

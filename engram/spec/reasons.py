@@ -181,9 +181,9 @@ class Reason(StrEnum):
     )
     PORT_TAKEN = (
         "PortTaken",
-        "Degraded Progressing Stalled",
-        "The port that spec.aggregator.expose asks for is taken; write another expose.port, or another "
-        "nodeName.",
+        "Failed Degraded Progressing WorkersReady Ready Reconciling Stalled",
+        "A port that the aggregator needs is taken by another pod, a Service or a process of the node; end "
+        "it, or write another expose.port or nodeName.",
     )
     IMAGE_UNUSABLE = (
         "ImageUnusable",

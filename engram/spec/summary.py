@@ -29,6 +29,9 @@ class FinalSummary(Spec):
     model_config = ConfigDict(extra="ignore")
 
     outcome: Outcome = Field(description="complete, failed, or suspended with a checkpoint.")
+    reason: str = Field(
+        "", max_length=64, description="Why it failed, as in conditions; empty: the exit code says enough."
+    )
     message: str = Field("", description="One sentence: why, and what to do; empty when complete.")
     exit_code: int = Field(0, ge=0, le=255, description="What the process ends with.")
     metrics: dict[str, str] = Field(default_factory=dict, description="As status.metrics: decimal strings.")

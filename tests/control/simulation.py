@@ -263,6 +263,12 @@ def printed(world: World, report: CompactReport | None = COMPACT, problem: str =
     world.changes |= {"report": report, "report_problem": problem}
 
 
+def workers_end(world: World) -> None:
+    """The workers have ended with exit code 0, and their Job knows."""
+    world.pods = (world.pods[0], ended(0), ended(1))
+    world.views["digits-edge"] = {"conditions": {"Complete": true(since=world.now)}, "active": 0}
+
+
 def failed(world: World, *tries: PodView, reason: str = "BackoffLimitExceeded", kind: str = "Failed") -> None:
     """The aggregation Job has failed."""
     world.pods = (*tries, *(view for view in world.pods if view.index is not None))

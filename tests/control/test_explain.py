@@ -12,7 +12,7 @@ from engram.spec.summary import FinalSummary
 from engram_operator.model import ConditionView, PodView
 from engram_operator.status.census import take_census
 from engram_operator.status.conditions import squeeze
-from engram_operator.status.ends import last_words
+from engram_operator.status.ends import last_word
 from engram_operator.status.explain import explain_pod, offline_since, slow_after
 from engram_operator.status.finding import AGGREGATOR, WORST_FIRST, Finding, by_severity, summarise
 from engram_operator.status.refusals import explain_refusal
@@ -212,22 +212,47 @@ TABLE: dict[str, tuple[PodView, Reason, tuple[str, ...]]] = {
     ),
     "no last line": (ended(0, 42), Reason.CONFIGURATION_ERROR, ("configuration error",)),
     "loss not finite": (
-        ended(0, 42, "engram: task 1, round 2: the loss is nan in step 3: lower the learning rate"),
+        ended(0, 42, "NumericalError: task 1, round 2: the loss is nan in step 3: lower the learning rate"),
         Reason.NUMERICAL_ERROR,
-        ("learning rate",),
+        ("task 1, round 2: the loss", "learning rate"),
     ),
     "disk full": (
-        ended(0, 42, "engram: the disk is full: make room; then continue with --resume"),
+        ended(0, 42, "CheckpointFailed: the disk is full: make room; then continue with --resume"),
         Reason.CHECKPOINT_FAILED,
-        ("make room",),
+        ("make room; it is not replaced",),
+    ),
+    "memory that it was not given": (
+        ended(0, 42, "OutOfMemory: out of memory: lower training.batchSize; then continue with --resume"),
+        Reason.OUT_OF_MEMORY,
+        ("lower training.batchSize; it is not replaced",),
     ),
     "data missing": (
-        ended(0, 43, "engram: /data: no such directory"),
+        ended(0, 43, "DataError: /data: no such directory"),
         Reason.DATA_ERROR,
         ("/data: no such directory", "delete the job and apply it anew"),
     ),
+    "data missing, in an image without reasons": (
+        ended(0, 43, "/data: no such directory"),
+        Reason.DATA_ERROR,
+        ("/data: no such directory",),
+    ),
+    "loss not finite, in an image without reasons": (
+        ended(0, 42, "task 1, round 2: the loss is nan in step 3: lower the learning rate"),
+        Reason.CONFIGURATION_ERROR,
+        ("the loss is nan in step 3: lower the learning rate",),
+    ),
+    "a library's own DataError": (
+        ended(0, 1, "DataError: No numeric types to aggregate"),
+        Reason.WORKER_FAILED,
+        ("exit code 1: DataError: No numeric types to aggregate",),
+    ),
+    "a reason of a later version": (
+        ended(0, 42, "SolarFlare: wait for the night"),
+        Reason.CONFIGURATION_ERROR,
+        ("SolarFlare: wait for the night",),
+    ),
     "another version": (
-        ended(0, 44, "engram: refused: the aggregator speaks version 2, this worker 1"),
+        ended(0, 44, "WorkerRefused: refused: the aggregator speaks version 2, this worker 1"),
         Reason.WORKER_REFUSED,
         ("version 2",),
     ),
@@ -237,9 +262,16 @@ TABLE: dict[str, tuple[PodView, Reason, tuple[str, ...]]] = {
         ("state saved", "starts it again"),
     ),
     "lost the aggregator": (
-        ended(0, 75, "engram: no contact with the aggregator for 3600 s: TCP connection refused"),
+        ended(
+            0, 75, "AggregatorUnreachable: no contact with the aggregator for 3600 s: TCP connection refused"
+        ),
         Reason.AGGREGATOR_UNREACHABLE,
-        ("TCP connection refused",),
+        ("(no contact with the aggregator for 3600 s: TCP connection refused)",),
+    ),
+    "lost the aggregator, in an image without reasons": (
+        ended(0, 75, "no contact with the aggregator for 3600 s: TCP connection refused"),
+        Reason.WORKER_RESTARTING,
+        ("(no contact with the aggregator for 3600 s: TCP connection refused)",),
     ),
     "out of memory": (
         ended(0, 137, reason="OOMKilled", memory_limit="512Mi"),
@@ -368,9 +400,35 @@ def test_the_aggregator_is_spoken_of_as_such() -> None:
     assert "spec.aggregator.resources" in explain(ended(None, 137), AGGREGATOR).message
 
 
+def summary(code: int, message: str, reason: str = "") -> str:
+    return FinalSummary(outcome="failed", exit_code=code, message=message, reason=reason).encode()
+
+
+SHORTAGE = "round 3 of task 1: 1 of 2 workers at the deadline of 600 s, missing x; lower quorum, or ..."
+
+
 def test_a_round_that_gave_up_waiting() -> None:
-    words = "round 3 of task 1: 1 of 2 workers at the deadline of 600 s, missing x; lower quorum, or ..."
-    assert explain(ended(None, 1, words), AGGREGATOR).reason is Reason.QUORUM_NOT_REACHED
+    found = explain(ended(None, 1, summary(1, SHORTAGE, "QuorumNotReached")), AGGREGATOR)
+    assert (found.reason, found.message) == (Reason.QUORUM_NOT_REACHED, SHORTAGE)
+    old = explain(ended(None, 1, summary(1, SHORTAGE)), AGGREGATOR)
+    assert old.reason is Reason.AGGREGATOR_RESTARTING, "words are not searched for a cause"
+    assert SHORTAGE in old.message
+
+
+@pytest.mark.parametrize("reason", ["Training", "DataError", "no reason", "x" * 64])
+def test_a_reason_that_does_not_go_with_the_exit_code_is_passed_over(reason: str) -> None:
+    found = explain(ended(None, 42, summary(42, "spec.x: wrong", reason)), AGGREGATOR)
+    assert (found.reason, found.message[:13]) == (Reason.CONFIGURATION_ERROR, "spec.x: wrong")
+
+
+def test_a_port_that_a_process_of_the_node_holds() -> None:
+    words = "port 7363 of 0.0.0.0 is taken: end what listens there, or take another port"
+    found = explain(ended(None, 42, summary(42, words, "PortTaken")), AGGREGATOR)
+    assert (found.reason, found.final) == (Reason.PORT_TAKEN, True)
+    assert found.message == (
+        f"{words} (with hostNetwork any process of node cloud may hold it); then delete the job and apply it "
+        "anew, or with another spec.aggregator.nodeName or podTemplate"
+    )
 
 
 @pytest.mark.parametrize(
@@ -510,17 +568,24 @@ def test_a_refusal_is_explained(message: str, reason: Reason, words: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "words", "reason"),
     [
-        ("", ""),
-        ("\n\n", ""),
-        ("one\nengram: two\n\n", "two"),
-        (f"log\n{SUMMARY}\n", "spec.x: is wrong: write y"),
-        ("x" * 5000, "x" * 399 + "…"),
+        ("", "", None),
+        ("\n\n", "", None),
+        ("one\nengram: two\n\n", "two", None),
+        (f"log\n{SUMMARY}\n", "spec.x: is wrong: write y", None),
+        (summary(42, "x is nan", "NumericalError"), "x is nan", Reason.NUMERICAL_ERROR),
+        ("one\nNumericalError: x is nan", "x is nan", Reason.NUMERICAL_ERROR),
+        (
+            "NumericalError: " + "x" * 5000,
+            "x" * (399 - len("NumericalError: ")) + "…",
+            Reason.NUMERICAL_ERROR,
+        ),
+        ("x" * 5000, "x" * 399 + "…", None),
     ],
 )
-def test_last_words(message: str, words: str) -> None:
-    assert last_words(message) == words
+def test_last_words(message: str, words: str, reason: Reason | None) -> None:
+    assert last_word(message, 42) == (words, reason)
 
 
 def test_the_worst_comes_first_and_the_others_are_named() -> None:

@@ -73,6 +73,7 @@ def test_an_edit_that_cannot_change_a_running_job(user: User) -> None:
 
 
 DOTTED = "spec.algorithm.name: 'photos.algorithms:Mine' cannot be imported: No module named 'photos'"
+TAKEN = "port 7363 of 0.0.0.0 is taken: end what listens there, or take another port"
 ENDS: dict[str, tuple[Role, Ending, Reason, Phase, tuple[str, ...]]] = {
     "configuration": (
         Role.AGGREGATOR,
@@ -81,9 +82,23 @@ ENDS: dict[str, tuple[Role, Ending, Reason, Phase, tuple[str, ...]]] = {
         Phase.FAILED,
         (DOTTED,),
     ),
+    "port": (
+        Role.AGGREGATOR,
+        Ending(42, FinalSummary(outcome="failed", reason="PortTaken", exit_code=42, message=TAKEN).encode()),
+        Reason.PORT_TAKEN,
+        Phase.FAILED,
+        (TAKEN, "with another spec.aggregator.nodeName"),
+    ),
+    "loss": (
+        Role.WORKER,
+        Ending(ExitCode.CONFIGURATION, "NumericalError: task 1, round 2: the loss is nan"),
+        Reason.NUMERICAL_ERROR,
+        Phase.RUNNING,
+        ("trainworker-edge-0: task 1, round 2: the loss is nan; it is not replaced",),
+    ),
     "data": (
         Role.WORKER,
-        Ending(ExitCode.DATA, "/data: the directory is empty: check volume and path"),
+        Ending(ExitCode.DATA, "DataError: /data: the directory is empty: check volume and path"),
         Reason.DATA_ERROR,
         Phase.RUNNING,
         (
@@ -94,7 +109,8 @@ ENDS: dict[str, tuple[Role, Ending, Reason, Phase, tuple[str, ...]]] = {
     "version": (
         Role.WORKER,
         Ending(
-            ExitCode.REFUSED, "this worker runs engram 0.0.9 and the aggregator engram 0.1.0: use one image"
+            ExitCode.REFUSED,
+            "WorkerRefused: this worker runs engram 0.0.9 and the aggregator engram 0.1.0: use one image",
         ),
         Reason.WORKER_REFUSED,
         Phase.RUNNING,

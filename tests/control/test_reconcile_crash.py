@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engram.spec.tokens import worker_token
 from engram_operator.model import Object
+from engram_operator.reconcile.after import ENDS_WITHIN
 from tests.control.builders import DURABLE, UID, job_object, node, true
 from tests.control.simulation import (
     FLEET,
@@ -25,6 +26,7 @@ from tests.control.simulation import (
     printed,
     serving,
     up,
+    workers_end,
 )
 
 Change = Callable[[World], None]
@@ -66,6 +68,14 @@ def _run(world: World) -> None:
     world.pods = FLEET
 
 
+def _nearly(world: World) -> None:
+    world.now += ENDS_WITHIN - timedelta(seconds=10)
+
+
+def _later(world: World) -> None:
+    world.now += ENDS_WITHIN
+
+
 STORIES: dict[str, tuple[dict[str, Any], tuple[Change, ...]]] = {
     "start": ({}, (_nothing, _run)),
     "start without a durable checkpoint": ({"aggregator": {}}, (_nothing, _run)),
@@ -79,10 +89,15 @@ STORIES: dict[str, tuple[dict[str, Any], tuple[Change, ...]]] = {
     "a secret lost, then suspend, resume": ({}, (_run, _lose_the_secret, _suspend, _resume, _run)),
     "everything deleted by hand": ({}, (_run, _lose_everything)),
     "grow": ({"dataset": LOCAL}, (_run, _grow)),
-    "end": ({}, (_run, done, printed)),
+    "end": ({}, (_run, done, workers_end, printed, _later)),
+    "end, a worker that does not end": ({}, (_run, done, printed, _later)),
+    "end, a worker that ends in the last moment": ({}, (_run, done, _nearly, workers_end, printed, _later)),
     "end, all cleaned": ({"runPolicy": {"cleanPodPolicy": "All"}}, (_run, done, printed)),
-    "end, the record fetched from the aggregator": ({"aggregator": {}}, (_run, serving, done, printed)),
-    "end, no report": ({}, (_run, done, _break_the_report)),
+    "end, the record fetched from the aggregator": (
+        {"aggregator": {}},
+        (_run, serving, done, workers_end, printed),
+    ),
+    "end, no report": ({}, (_run, done, workers_end, _break_the_report)),
     "invalid": ({"algorithm": {"name": "nope"}}, (_nothing,)),
 }
 
@@ -162,6 +177,12 @@ def test_at_the_end_nothing_is_left_to_do(story: str) -> None:
         world.step()
         world.now += timedelta(seconds=5)
     assert world.writes == []
+
+
+def test_the_jobs_of_workers_that_ended_are_still_there_at_the_end() -> None:
+    assert "digits-edge" in ENDS["end"]["jobs"]
+    assert "digits-edge" in ENDS["end, a worker that ends in the last moment"]["jobs"]
+    assert "digits-edge" not in ENDS["end, a worker that does not end"]["jobs"]
 
 
 @pytest.mark.parametrize("crash", range(8))

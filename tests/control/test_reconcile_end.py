@@ -12,16 +12,19 @@ import pytest
 from engram.spec.names import Condition, Phase, Reason
 from engram.spec.summary import FinalSummary
 from engram_operator.model import PodView, parse_time
+from engram_operator.reconcile.after import ENDS_WITHIN
 from tests.control.builders import (
     DURABLE,
     ago,
     condition,
+    container,
     ended,
     job_object,
     pending,
     pod,
     true,
     unschedulable,
+    waiting,
 )
 from tests.control.simulation import (
     AGGREGATION,
@@ -35,6 +38,7 @@ from tests.control.simulation import (
     started,
     status,
     up,
+    workers_end,
 )
 
 
@@ -75,6 +79,8 @@ def test_pods_are_cleaned_by_policy(policy: str, left: set[str]) -> None:
     world = up(runPolicy={"cleanPodPolicy": policy})
     done(world)
     world.settle()
+    world.now += ENDS_WITHIN
+    world.settle()
     assert set(world.jobs) == left | {REPORT}, "the report is still being made"
     printed(world)
     world.settle()
@@ -89,7 +95,90 @@ def test_worker_jobs_that_ended_stay_with_policy_running() -> None:
     world.views["digits-edge"] = {"conditions": {"Complete": true()}}
     done(world)
     world.settle()
+    world.now += ENDS_WITHIN
+    world.settle()
     assert "digits-edge" in world.jobs
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 28])
+def test_workers_that_are_just_ending_keep_their_job_and_its_logs(seconds: float) -> None:
+    world = up()
+    done(world)
+    plans = world.settle()
+    assert plans[-1].wake_after is not None
+    assert 0 < plans[-1].wake_after <= ENDS_WITHIN.total_seconds()
+    assert "digits-edge" in world.jobs
+    world.now += timedelta(seconds=seconds)
+    workers_end(world)
+    for _ in range(3):
+        world.settle()
+        assert "digits-edge" in world.jobs
+        world.now += timedelta(hours=1)
+    assert world.step().wake_after is None
+
+
+def test_workers_that_do_not_end_are_removed_when_their_time_is_over() -> None:
+    world = up()
+    done(world)
+    plans = world.settle()
+    world.now += timedelta(seconds=plans[-1].wake_after or 0)
+    world.settle()
+    assert set(world.jobs) == {AGGREGATION, REPORT}
+    assert world.step().wake_after is None
+
+
+def test_a_time_to_live_shorter_than_that_of_the_workers_counts() -> None:
+    world = up(runPolicy={"ttlSecondsAfterFinished": 10})
+    done(world)
+    world.settle()
+    printed(world)
+    plans = world.settle()
+    assert plans[-1].wake_after is not None
+    assert plans[-1].wake_after <= 10
+
+
+ENDING_PODS: dict[str, tuple[tuple[PodView, ...], dict[str, str], bool]] = {
+    "both run": ((pod(0), pod(1)), {}, True),
+    "one has ended": ((ended(0), pod(1)), {}, True),
+    "the kubelet says Running for a while": (
+        (pod(0, main=container("terminated", "Completed", exit_code=0)), pod(1)),
+        {},
+        True,
+    ),
+    "both have ended, the Job does not know yet": ((ended(0), ended(1)), {}, True),
+    "one is done and gone": ((pod(1),), {"completed_indexes": "0"}, True),
+    "one was lost before, the other is ending": ((ended(0, 43), pod(1)), {"failed_indexes": "0"}, True),
+    "one waits for a node": ((pod(0), unschedulable(1)), {}, False),
+    "one is being created": ((pod(0), waiting(1, "ContainerCreating")), {}, False),
+    "one has failed and another may come": ((ended(0, 1, "x"), pod(1)), {}, False),
+    "one is failing": (
+        (pod(0, main=container("terminated", "Error", exit_code=1)), pod(1)),
+        {},
+        False,
+    ),
+    "one is being deleted": ((pod(0, deleting=ago(1)), pod(1)), {}, False),
+    "one has no pod": ((pod(1),), {}, False),
+    "pods of another group": ((pod(0, group="other"), pod(1, group="other")), {}, False),
+}
+
+
+@pytest.mark.parametrize(("pods", "view", "stays"), ENDING_PODS.values(), ids=ENDING_PODS)
+def test_only_jobs_that_end_by_themselves_have_time(
+    pods: tuple[PodView, ...], view: dict[str, object], stays: bool
+) -> None:
+    world = up()
+    done(world)
+    world.pods, world.views["digits-edge"] = (world.pods[0], *pods), view
+    world.settle()
+    assert ("digits-edge" in world.jobs) is stays
+
+
+def test_a_run_that_failed_takes_its_workers_along_at_once() -> None:
+    """They end with an error, so their Job would start them again."""
+    world = up()
+    failed(world, error(42, "x"))
+    world.settle()
+    assert "digits-edge" not in world.jobs
 
 
 def test_once_completed_nothing_is_made_again() -> None:
@@ -158,27 +247,58 @@ def test_a_worker_job_that_failed_does_not_fail_the_run() -> None:
     assert status(world)["phase"] == Phase.SUCCEEDED
 
 
-def error(code: int, message: str) -> PodView:
-    summary = FinalSummary(outcome="failed", exit_code=code, message=message, metrics={"accuracy": "0.5"})
+def error(code: int, message: str, reason: str = "") -> PodView:
+    summary = FinalSummary(
+        outcome="failed", exit_code=code, message=message, reason=reason, metrics={"accuracy": "0.5"}
+    )
     return ended(None, code, summary.encode())
 
 
 FAILURES: dict[str, tuple[PodView, str, Reason, str]] = {
     "configuration": (
+        error(42, "spec.model.name: no such module: x: write y", "ConfigurationError"),
+        "PodFailurePolicy",
+        Reason.CONFIGURATION_ERROR,
+        "write y",
+    ),
+    "configuration, in an image without reasons": (
         error(42, "spec.model.name: no such module: x: write y"),
         "PodFailurePolicy",
         Reason.CONFIGURATION_ERROR,
         "write y",
     ),
-    "data": (error(43, "/data is empty"), "PodFailurePolicy", Reason.DATA_ERROR, "/data is empty"),
+    "data": (
+        error(43, "/data is empty", "DataError"),
+        "PodFailurePolicy",
+        Reason.DATA_ERROR,
+        "/data is empty",
+    ),
+    "data, in an image without reasons": (
+        error(43, "/data is empty"),
+        "PodFailurePolicy",
+        Reason.DATA_ERROR,
+        "/data is empty",
+    ),
+    "port": (
+        error(42, "port 7363 of 0.0.0.0 is taken: end what listens there", "PortTaken"),
+        "PodFailurePolicy",
+        Reason.PORT_TAKEN,
+        "another spec.aggregator.nodeName",
+    ),
+    "memory that it was not given": (
+        error(42, "out of memory: lower training.batchSize", "OutOfMemory"),
+        "PodFailurePolicy",
+        Reason.OUT_OF_MEMORY,
+        "batchSize",
+    ),
     "not finite": (
-        error(42, "trainworker-edge-0: the loss is nan in step 1"),
+        error(42, "trainworker-edge-0: the loss is nan in step 1", "NumericalError"),
         "PodFailurePolicy",
         Reason.NUMERICAL_ERROR,
         "nan",
     ),
     "checkpoint": (
-        error(42, "x: the disk is full: make room"),
+        error(42, "x: the disk is full: make room", "CheckpointFailed"),
         "PodFailurePolicy",
         Reason.CHECKPOINT_FAILED,
         "room",
@@ -190,7 +310,7 @@ FAILURES: dict[str, tuple[PodView, str, Reason, str]] = {
         "limit 64Mi",
     ),
     "quorum with policy Fail": (
-        error(1, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s; lower quorum"),
+        error(1, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s", "QuorumNotReached"),
         "BackoffLimitExceeded",
         Reason.QUORUM_NOT_REACHED,
         "1 of 2 workers",

@@ -255,8 +255,9 @@ def test_a_port_that_a_process_of_the_node_holds(user: User) -> None:
         user.apply(job_of("port", change))
         user.until_told(
             "port",
-            Reason.CONFIGURATION_ERROR,
-            f"port {FEDERATION_PORT} of 0.0.0.0 is taken: stop what listens there",
+            Reason.PORT_TAKEN,
+            f"port {FEDERATION_PORT} of 0.0.0.0 is taken: end what listens there",
+            f"any process of node {CLOUD} may hold it",
             phase=Phase.FAILED,
             seconds=120,
         )

@@ -141,7 +141,7 @@ def test_hello_is_answered_with_welcome_and_what_to_do(make_desk: MakeDesk) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"protocol": 9}, "runs engram .* \\(protocol 9\\), the aggregator engram .*protocol 2"),
+        ({"protocol": 9}, f"runs engram .* \\(protocol 9\\), the aggregator engram .*protocol {PROTOCOL}"),
         ({"version": "0.0.9"}, "engram 0.0.9 .* the aggregator engram"),
         ({"job_digest": "other"}, "another job file"),
         ({"split_digest": "other"}, "splits its data otherwise"),
@@ -317,8 +317,8 @@ def test_policy_fail_ends_the_run(make_desk: MakeDesk) -> None:
     letters = desk.pass_deadline()
     assert [letter.worker for letter in letters] == [A, B, C]
     assert all(finish.reason == "failed" for finish in of(Finish, letters))
-    outcome = desk.aggregator.outcome
-    assert (outcome.reason, outcome.exit_code) == ("failed", 1)
+    outcome = desk.outcome
+    assert (outcome.reason, outcome.exit_code, outcome.cause) == ("failed", 1, "QuorumNotReached")
     assert desk.connect(A) == [Outgoing(A, Finish("failed", outcome.message))]
 
 
@@ -328,14 +328,24 @@ def test_a_workers_configuration_error_ends_the_run_with_its_text(make_desk: Mak
     desk.say(A, Log("killed by the system", 137))
     assert desk.aggregator.outcome is None
     assert desk.federation.observer.states[A] == "failed"
-    desk.say(B, Log("the loss is not finite in round 1; lower learningRate", 42))
+    desk.say(B, Log("the loss is not finite in round 1; lower learningRate", 42, "NumericalError"))
     outcome = desk.outcome
-    assert (outcome.reason, outcome.exit_code) == ("failed", 42)
+    assert (outcome.reason, outcome.exit_code, outcome.cause) == ("failed", 42, "NumericalError")
     assert outcome.message == f"{B}: the loss is not finite in round 1; lower learningRate"
     assert outcome.history.faults.notes == [
         f"{A} ended with exit code 137: killed by the system",
         f"{B} ended with exit code 42: the loss is not finite in round 1; lower learningRate",
     ]
+
+
+@pytest.mark.parametrize("reason", ["", "DataError", "Training", "x" * 10_000])
+def test_a_reason_that_does_not_go_with_its_exit_code_is_not_passed_on(
+    make_desk: MakeDesk, reason: str
+) -> None:
+    desk = make_desk()
+    desk.join(A, B, C)
+    desk.say(B, Log("spec.model.name: is wrong", 42, reason))
+    assert (desk.outcome.exit_code, desk.outcome.cause) == (42, "")
 
 
 def test_reconnects_are_counted_and_the_answer_that_is_held_is_asked_for(
@@ -630,8 +640,9 @@ class TestCheckpoints:
         desk.join(A, B, C)
         with pytest.raises(CheckpointError, match="cannot be written"):
             desk.turn()
-        letters = desk.aggregator.fail("no room", 42)
+        letters = desk.aggregator.fail(CheckpointError("no room"))
         assert {finish.message for finish in of(Finish, letters)} == {"no room"}
+        assert (desk.outcome.exit_code, desk.outcome.cause) == (42, "CheckpointFailed")
 
 
 def test_an_own_rule_that_returns_other_shapes_is_a_configuration_error(

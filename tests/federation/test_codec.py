@@ -73,7 +73,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Ack, numbers, numbers),
     st.builds(Reject, text, text, numbers, numbers),
     st.just(Wait()),
-    st.builds(Log, text, numbers),
+    st.builds(Log, text, numbers, text),
     st.builds(Finish, text, text),
 )
 
@@ -216,10 +216,11 @@ def test_bad_tables_are_refused_before_memory_is_taken(rows: object, reason: str
     ("fields", "reason"),
     [
         ({"state": "training"}, "other fields"),
-        ({"text": "x", "exit_code": -1}, "no integer"),
-        ({"text": "x", "exit_code": True}, "no integer"),
-        ({"text": 5, "exit_code": 1}, "is not str"),
-        ({"text": "x" * 2**21, "exit_code": 1}, "is not str of at most"),
+        ({"text": "x", "exit_code": -1, "reason": ""}, "no integer"),
+        ({"text": "x", "exit_code": True, "reason": ""}, "no integer"),
+        ({"text": 5, "exit_code": 1, "reason": ""}, "is not str"),
+        ({"text": "x", "exit_code": 1, "reason": 5}, "is not str"),
+        ({"text": "x" * 2**21, "exit_code": 1, "reason": ""}, "is not str of at most"),
     ],
 )
 def test_bad_fields_are_refused(fields: object, reason: str) -> None:

@@ -134,7 +134,7 @@ def test_policy_fail_ends_the_run_with_the_numbers_and_the_remedy() -> None:
     drive.round(1, 1, A)
     [end] = drive.after(100)
     assert isinstance(end, act.End)
-    assert end.reason == "failed"
+    assert (end.reason, end.exit_code, end.cause) == ("failed", 1, "QuorumNotReached")
     assert "round 1 of task 1: 1 of 3 workers" in end.message
     assert "missing b, c" in end.message
     assert "roundDeadlineSeconds" in end.message
@@ -279,8 +279,8 @@ def test_a_configuration_error_of_a_worker_ends_the_run_at_once_others_do_not() 
     drive = Drive()
     drive.join(A, B, C)
     assert drive(Failed(B, "out of memory", 137)) == []
-    assert drive(Failed(B, "the loss is not finite", 42)) == [
-        act.End("failed", "b: the loss is not finite", 42)
+    assert drive(Failed(B, "the loss is not finite", 42, "NumericalError")) == [
+        act.End("failed", "b: the loss is not finite", 42, "NumericalError")
     ]
 
 

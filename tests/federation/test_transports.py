@@ -270,7 +270,7 @@ def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
             if (task, round) == position and not kills:
                 kills.append(position)
                 # No last words: the process would be gone.
-                made.fail = lambda message, exit_code: []  # type: ignore[method-assign]
+                made.fail = lambda error: []  # type: ignore[method-assign]
                 raise Killed
 
         federation.head.on_round = kill

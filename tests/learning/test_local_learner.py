@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from engram.data.types import Indices
-from engram.errors import ConfigurationError, NumericalError
+from engram.errors import MemoryShortageError, NumericalError
 from engram.federation.messages import Consolidate, Evaluate, Tensors, Train
 from engram.learning.device import gpu_metrics, memory_guard
 from engram.learning.steps import batches, step_count
@@ -338,7 +338,7 @@ def test_gpu_use_is_absent_without_the_driver_s_library(monkeypatch: pytest.Monk
 )
 def test_running_out_of_memory_is_told(error: Exception) -> None:
     message = r"batchSize.*out of memory: worker 3.*lower batchSize"
-    with pytest.raises(ConfigurationError, match=message), memory_guard("worker 3"):
+    with pytest.raises(MemoryShortageError, match=message), memory_guard("worker 3"):
         raise error
 
 

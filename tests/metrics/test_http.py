@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from engram.errors import ConfigurationError
+from engram.errors import ConfigurationError, PortTakenError
 from engram.metrics import http as http_port
 from engram.metrics.http import MAX_CONNECTIONS, POLL_SECONDS, StatusServer
 
@@ -110,11 +110,12 @@ def test_idle_connections_do_not_lock_others_out(server: StatusServer) -> None:
 
 def test_a_taken_port_is_one_clear_error(server: StatusServer) -> None:
     other = StatusServer(server.registry, dict, dict, port=server.port)
-    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{server.port}") as caught:
+    with pytest.raises(PortTakenError, match=f"cannot listen on 127.0.0.1:{server.port}") as caught:
         other.start()
     assert "another metrics port" in str(caught.value)
-    with pytest.raises(ConfigurationError, match="cannot listen"):
+    with pytest.raises(ConfigurationError, match="cannot listen") as refused:
         StatusServer(server.registry, dict, dict, port=70_000).start()
+    assert type(refused.value) is ConfigurationError
 
 
 def test_close_frees_the_port_and_may_be_called_twice() -> None:

@@ -14,7 +14,7 @@ from engram.errors import (
     RefusedError,
     RetryError,
 )
-from engram.run.edge import INTERRUPTED, message_in, report, translate
+from engram.run.edge import INTERRUPTED, message_in, reason_of, report, translate
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,27 @@ def test_exit_codes(
     assert report(error, typed=typed > 0) == typed
     assert report(error, typed=False) == pod
     assert "Traceback" not in capsys.readouterr().err.partition("engram: unexpected")[0] or pod == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConfigurationError("x"), "ConfigurationError"),
+        (NumericalError("x"), "NumericalError"),
+        (DataError("x"), "DataError"),
+        (CheckpointError("x"), "CheckpointFailed"),
+        (OSError(errno.ENOSPC, "No space left on device", "/disk/file"), "CheckpointFailed"),
+        (MemoryError(), "OutOfMemory"),
+        (RuntimeError("CUDA error: out of memory"), "OutOfMemory"),
+        (RefusedError("x"), "WorkerRefused"),
+        (RetryError("x"), ""),
+        (FederationError("x"), ""),
+        (ValueError("x"), ""),
+        (KeyboardInterrupt(), ""),
+    ],
+)
+def test_the_reason_that_a_process_leaves(error: BaseException, reason: str) -> None:
+    assert reason_of(error) == reason
 
 
 def test_an_error_is_one_line_without_traceback(capsys: pytest.CaptureFixture[str]) -> None:

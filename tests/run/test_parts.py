@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from engram.errors import ConfigurationError
+from engram.errors import ConfigurationError, PortTakenError
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
 from engram.run.composition import Place
 from engram.run.display import Display, LiveDisplay, PlainDisplay, duration, headline, open_display, panel
@@ -48,7 +48,7 @@ def test_a_port_with_a_server_is_taken() -> None:
     with (
         Reservation() as free,
         listener(free.port),
-        pytest.raises(ConfigurationError, match=f"--port: port {free.port} is taken"),
+        pytest.raises(PortTakenError, match=f"--port: port {free.port} is taken"),
     ):
         Reservation(free.port)
 

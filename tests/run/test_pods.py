@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from engram.spec.compact import unpack
-from engram.spec.names import SpecKey
+from engram.spec.last_word import read
+from engram.spec.names import Reason, SpecKey
 from tests.run.pods import UID, Pods, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -172,20 +174,36 @@ def test_sigterm_ends_the_wait_for_the_report_at_once_with_the_code_of_the_run(
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "message"),
+    ("change", "code", "reason", "message"),
     [
-        ({"algorithm": {"name": "absent.module:Thing"}}, 42, "absent.module:Thing"),
-        ({"algorithm": {"name": "icarl", "parameters": {"temperatur": 1}}}, 42, "temperatur"),
-        ({"dataset": {"name": "mnist", "volume": {"emptyDir": {}}}}, 43, "is empty"),
+        (
+            {"algorithm": {"name": "absent.module:Thing"}},
+            42,
+            Reason.CONFIGURATION_ERROR,
+            "absent.module:Thing",
+        ),
+        (
+            {"algorithm": {"name": "icarl", "parameters": {"temperatur": 1}}},
+            42,
+            Reason.CONFIGURATION_ERROR,
+            "temperatur",
+        ),
+        ({"dataset": {"name": "mnist", "volume": {"emptyDir": {}}}}, 43, Reason.DATA_ERROR, "is empty"),
         (
             {"dataset": {"name": "npz", "volume": {"emptyDir": {}}, "path": "x"}},
             43,
+            Reason.DATA_ERROR,
             "is empty: put the data there",
         ),
     ],
 )
 def test_what_is_wrong_from_the_start_is_the_last_word_of_both(
-    make_pods: MakePods, document: dict[str, Any], change: dict[str, Any], code: int, message: str
+    make_pods: MakePods,
+    document: dict[str, Any],
+    change: dict[str, Any],
+    code: int,
+    reason: Reason,
+    message: str,
 ) -> None:
     document["spec"] |= change
     pods = make_pods()
@@ -194,8 +212,11 @@ def test_what_is_wrong_from_the_start_is_the_last_word_of_both(
     processes = [pods.aggregator(ENGRAM_DATA_DIR=str(data)), pods.worker(A, ENGRAM_DATA_DIR=str(data))]
     assert [process.end() for process in processes] == [code, code]
     aggregator, worker = processes
-    assert (aggregator.summary.outcome, aggregator.summary.exit_code) == ("failed", code)
-    for said in (aggregator.summary.message, worker.last_word):
+    summary = aggregator.summary
+    assert (summary.outcome, summary.exit_code, summary.reason) == ("failed", code, reason)
+    found, sentence = read(worker.last_word, code)
+    assert found is reason
+    for said in (summary.message, sentence):
         assert message in said
         assert "\n" not in said
     assert not any("Traceback (most recent call last)" in process.output for process in processes)
@@ -212,6 +233,21 @@ def test_wrong_options_and_files_are_configuration_errors(make_pods: MakePods) -
     assert "AGG_BIND_PORT" in odd.summary.message
     assert "--tls-cert" in without_key.summary.message
     assert "spec.aggregator.checkpoint" in unwritable.summary.message
+    assert unwritable.summary.reason == Reason.CHECKPOINT_FAILED
+
+
+def test_a_port_that_somebody_else_holds_is_told_as_such(make_pods: MakePods) -> None:
+    pods = make_pods()
+    with socket.create_server(("127.0.0.1", pods.port)), socket.create_server(("127.0.0.1", 0)) as other:
+        taken = pods.aggregator()
+        status_taken = pods.aggregator("--status-port", str(other.getsockname()[1]))
+        assert [taken.end(), status_taken.end()] == [42, 42]
+    for process, words in (
+        (taken, f"port {pods.port} of 127.0.0.1 is taken: end what listens there"),
+        (status_taken, "cannot listen on 127.0.0.1"),
+    ):
+        assert (process.summary.outcome, process.summary.reason) == ("failed", Reason.PORT_TAKEN)
+        assert words in process.summary.message
 
 
 def test_a_failing_import_is_a_last_word_too(make_pods: MakePods, tmp_path: Path) -> None:
@@ -302,9 +338,11 @@ def test_a_crash_of_a_worker_is_in_the_aggregators_log_and_status(
     code = worker.end()
     assert code in (1, 42)
     assert "nothing" in worker.last_word
+    assert read(worker.last_word, code)[0] is (Reason.CONFIGURATION_ERROR if code == 42 else None)
     if code == 42:  # an error of the user's own code ends the run
         assert aggregator.end() == 42
         assert "nothing" in aggregator.summary.message
+        assert aggregator.summary.reason == Reason.CONFIGURATION_ERROR
     else:
         wait_until(lambda: "nothing" in json.dumps(pods.status()[1]))
     aggregator.wait_for(f"{A} ended with exit code {code}")

@@ -23,13 +23,12 @@ from typing import NamedTuple
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from engram.errors import ConfigurationError, ProtocolError, RefusedError, RetryError
+from engram.errors import ConfigurationError, ContactLostError, ProtocolError, RefusedError, RetryError
 from engram.federation.codec import DOWN, Decoder, Encoded, Encoder
 from engram.federation.messages import (
     Down,
     Heartbeat,
     LabelCounts,
-    Log,
     Message,
     Reject,
     Up,
@@ -159,7 +158,7 @@ class _Link:
             silent = time.monotonic() - self._contact
             if silent >= orphan_seconds:
                 wrong = self._complaints.summary() or ", ".join(self._target.endpoints())
-                raise RetryError(f"no contact with the aggregator for {silent:.0f} s: {wrong}")
+                raise ContactLostError(f"no contact with the aggregator for {silent:.0f} s: {wrong}")
             delay = self._backoff.next(silent, unwanted=unwanted)
             await asyncio.sleep(min(delay, orphan_seconds - silent))
 
@@ -306,7 +305,7 @@ def run_worker(
     tells the aggregator what this worker holds, where it cannot know by itself, `remark` what a person should
     know of this worker. Trains in the calling thread.
     Returns the reason of the end: complete or failed. Raises RefusedError when the aggregator refuses this
-    worker, RetryError after `orphan_seconds` without contact or when `stop` is set (checked at every training
+    worker, ContactLostError after `orphan_seconds`, RetryError when `stop` is set (checked at every training
     step), and whatever the learner raises, after telling the aggregator.
     """
     ask = endpoints if callable(endpoints) else partial(tuple, endpoints)
@@ -322,8 +321,7 @@ def run_worker(
     try:
         return _work(link, session, stop)
     except Exception as error:
-        text, code = failure_of(error)
-        link.send(None, Log(text, code))
+        link.send(None, failure_of(error))
         raise
     finally:
         link.close()

@@ -27,7 +27,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from engram.errors import ConfigurationError, EngramError, FederationError, ProtocolError, RefusedError
+from engram.errors import (
+    ConfigurationError,
+    EngramError,
+    FederationError,
+    PortTakenError,
+    ProtocolError,
+    RefusedError,
+)
 from engram.federation.aggregator import Aggregator, Outgoing
 from engram.federation.clock import Clock
 from engram.federation.codec import UP, Decoder, Digests, Encoder
@@ -179,7 +186,7 @@ class _Hub:
         except Exception as error:  # ours to answer for, whatever it is: the worker would wait for ever
             self.crash = FederationError(f"a message for {peer.worker} cannot be sent: {error}")
             self.crash.__cause__ = error
-            await self._fail(str(self.crash), 1)
+            await self._fail(self.crash)
             self.over.set()
 
     @staticmethod
@@ -201,15 +208,15 @@ class _Hub:
         except (ProtocolError, RefusedError):
             raise
         except EngramError as error:
-            await self._fail(str(error), error.exit_code)
+            await self._fail(error)
         except Exception as error:  # a learner of the user's own may raise anything: serve() raises it again
             self.crash = error
-            await self._fail(f"{type(error).__name__}: {error}", 1)
+            await self._fail(FederationError(f"{type(error).__name__}: {error}"))
         if self.aggregator.outcome is not None or self.crash is not None:
             self.over.set()
 
-    async def _fail(self, message: str, exit_code: int) -> None:
-        await self._in_thread(lambda: self._post_step(lambda: self.aggregator.fail(message, exit_code)))
+    async def _fail(self, error: EngramError) -> None:
+        await self._in_thread(lambda: self._post_step(lambda: self.aggregator.fail(error)))
 
     def _post_step(self, step: Step) -> None:
         """Hand what a step returns, in its order, to the connections as they are then."""
@@ -305,8 +312,8 @@ async def serve(
     Workers of a suspended run are only disconnected: they try again until a new aggregator is there.
     `port` 0 takes a free one; `listening` is told which, once connections are accepted. `authenticate` is
     asked (worker, token) at every handshake. `clock` returns seconds that never go back. Raises
-    ConfigurationError when the port cannot be had; what goes wrong later is an Outcome, except for errors
-    that are not engram's own, which are raised at the end.
+    PortTakenError or another ConfigurationError when the port cannot be had; what goes wrong later is an
+    Outcome, except for errors that are not engram's own, which are raised at the end.
     """
     hub = _Hub(aggregator, authenticate, clock or Clock())
     try:
@@ -375,9 +382,11 @@ async def _listen(hub: _Hub, host: str, port: int, tls: ssl.SSLContext | None) -
             **secure,
         )
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        problem = "is taken" if taken else f"cannot be listened on: {error.strerror or error}"
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(
+                f"port {port} of {host} is taken", remedy="end what listens there, or take another port"
+            ) from error
         raise ConfigurationError(
-            f"port {port} of {host} {problem}",
-            remedy="stop what listens there or give another port" if taken else "give another host or port",
+            f"port {port} of {host} cannot be listened on: {error.strerror or error}",
+            remedy="give another host or port",
         ) from error

@@ -1,31 +1,37 @@
 """A job that has ended: its pods are cleaned up, its report is made, later it goes itself.
 
-Nothing of the run is made again. Once there is a report, or none to be had, Jobs alone are needed, which the
-watches know: a finished job costs no request.
+Nothing of the run is made again. Once there is a report, or none to be had, Jobs and pods alone are needed,
+which the watches know: a finished job costs no request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from engram.spec.names import KIND, Condition, Reason, Role
 from engram_operator.manifests import job_patch
-from engram_operator.model import JobView, Object, Observed, Patch, Plan, Removal, parse_time
+from engram_operator.model import JobView, Object, Observed, Patch, Plan, PodView, Removal, parse_time
 from engram_operator.reconcile.outcome import soonest
 from engram_operator.reconcile.report import follow
 from engram_operator.settings import Settings
-from engram_operator.status import report_awaited, view
+from engram_operator.status import holds, report_awaited, view
+from engram_operator.status.census import indexes
 
+ENDS_WITHIN = timedelta(seconds=30)
+"""How long workers may take to end by themselves after a run that succeeded. They are told to and need a
+second or two; a Job that is removed meanwhile would take their logs along."""
 _STOPPED_BY_US = frozenset({Reason.DEADLINE_EXCEEDED, Reason.PENDING_DEADLINE_EXCEEDED})
 
 
 def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetime) -> Plan:
     """Return what is left to do for a job whose `completionTime` is set: its pods, its report, itself.
 
-    cleanPodPolicy All removes every Job with its pods, Running those that have not ended, None nothing. A run
-    that a deadline ended is stopped under any policy: with None its Jobs are suspended, not removed. The job
-    itself outlives its time for as long as its report is being made, which has a deadline of its own.
+    cleanPodPolicy All removes every Job with its pods, Running those that have not ended and do not end by
+    themselves, None nothing. A run that a deadline ended is stopped under any policy: with None its Jobs are
+    suspended, not removed. The job itself outlives its time for as long as its report is being made, which
+    has a deadline of its own.
     """
     status, policy = raw["status"], (raw.get("spec") or {}).get("runPolicy") or {}
     completed = parse_time(status["completionTime"]) or now
@@ -41,19 +47,35 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
         for job in observed.jobs.values()
         if not job.deleting and not (awaited and job.role == Role.REPORT)
     ]
-    gone = [job for job in present if clean == "All" or (clean == "Running" and _unfinished(job))]
+    unfinished = [job for job in present if clean == "Running" and _unfinished(job)]
+    grace = (completed + ENDS_WITHIN - now).total_seconds() if holds(status, Condition.COMPLETE) else 0.0
+    ending = [job for job in unfinished if grace > 0 and _ends(job, observed.pods)]
+    gone = present if clean == "All" else [job for job in unfinished if job not in ending]
     plan = follow(raw, observed, settings, now) if awaited else Plan()
+    waits = (plan.wake_after, None if awaited else left, grace if ending else None)
     return replace(
         plan,
         patch=_stopped(raw, present) if clean == "None" else (),
         delete=tuple(Removal("Job", job.name, job.uid) for job in gone),
         status=plan.status or _seen(raw),
-        wake_after=soonest((plan.wake_after, None if awaited else left)),
+        wake_after=soonest(waits),
     )
 
 
 def _unfinished(job: JobView) -> bool:
     return not job.succeeding and job.failing is None
+
+
+def _ends(job: JobView, pods: Iterable[PodView]) -> bool:
+    """Return whether a Job of workers ends by itself: each index has ended, or its pod runs to its end."""
+    ended = indexes(job.completed_indexes) | indexes(job.failed_indexes)
+    ending = {pod.index for pod in pods if pod.owner == job.name and _is_ending(pod)}
+    return bool(job.group) and set(range(job.completions)) <= ended | ending
+
+
+def _is_ending(pod: PodView) -> bool:
+    failed = pod.main is not None and bool(pod.main.exit_code)
+    return pod.phase in ("Running", "Succeeded") and pod.deleting is None and not failed
 
 
 def _stopped(raw: Object, jobs: list[JobView]) -> tuple[Patch, ...]:

@@ -31,7 +31,7 @@ from engram_operator.reconcile.outcome import soonest
 from engram_operator.settings import Settings
 from engram_operator.status import Statement
 from engram_operator.status.conditions import merge
-from engram_operator.status.ends import last_words
+from engram_operator.status.ends import last_word
 from engram_operator.status.explain import explain_pod
 from engram_operator.status.reporting import FOREIGN, SUBJECT, no_report, plain, pods_of, trouble_of
 
@@ -129,7 +129,7 @@ def _why(name: str, failing: ConditionView, observed: Observed, now: datetime) -
     """Return why the report's Job has failed."""
     pods = pods_of(name, observed)
     ended = [pod.main for pod in pods if pod.main is not None and pod.main.state == "terminated"]
-    words = last_words(ended[-1].message) if ended else ""
+    words = last_word(ended[-1].message, ended[-1].exit_code or 1).sentence if ended else ""
     if failing.reason == "DeadlineExceeded":
         late = "it took longer than spec.report.deadlineSeconds"
         cause = trouble_of(name, observed, now) or words

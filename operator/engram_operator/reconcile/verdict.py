@@ -28,6 +28,7 @@ _FAILURES = frozenset(
         Reason.CONFIGURATION_ERROR,
         Reason.NUMERICAL_ERROR,
         Reason.CHECKPOINT_FAILED,
+        Reason.PORT_TAKEN,
         Reason.DATA_ERROR,
         Reason.OUT_OF_MEMORY,
         Reason.QUORUM_NOT_REACHED,

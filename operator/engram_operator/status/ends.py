@@ -1,17 +1,20 @@
 """Why a pod ended: exit codes, the kernel, the kubelet, drains.
 
 The exit code is the contract of `engram.spec.exit_codes`; the termination message is our process's last word
-(of the aggregator with its summary).
+(of the aggregator with its summary), whose reason tells failures apart that share a code. Words are never
+searched for a cause: an image of an older version that names no reason is explained by its code.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from engram.spec.exit_codes import OUT_OF_MEMORY, ExitCode, meaning_of
+from engram.spec.last_word import read, reason_of
 from engram.spec.names import Reason
 from engram.spec.summary import FinalSummary
-from engram_operator.model import PodView
+from engram_operator.model import ContainerView, PodView
 from engram_operator.status.conditions import shorten
 from engram_operator.status.finding import AGGREGATOR, ANEW, Finding
 from engram_operator.status.memory_use import use_of_memory
@@ -20,17 +23,6 @@ _MOST_WORDS = 400
 
 _LOST_TRACK = ("ContainerStatusUnknown", "Unknown")
 """Reasons of a container whose end nobody saw: the kubelet's word, and containerd's after a power cut."""
-_SAYS: tuple[tuple[str, Reason], ...] = (
-    ("not finite", Reason.NUMERICAL_ERROR),
-    ("the loss is nan", Reason.NUMERICAL_ERROR),
-    ("the loss is inf", Reason.NUMERICAL_ERROR),
-    ("the disk is full", Reason.CHECKPOINT_FAILED),
-    ("checkpoint cannot be", Reason.CHECKPOINT_FAILED),
-    ("no checkpoint is whole", Reason.CHECKPOINT_FAILED),
-)
-"""Errors that share exit code 42, by the words of their sentence."""
-
-
 _LOCAL = "; then continue with --resume"
 """What helps on one machine: a job that has failed keeps its uid, and its checkpoint belongs to that."""
 _AGAIN = "; Kubernetes tries again within backoffLimit"
@@ -44,11 +36,24 @@ def without_promise(message: str) -> str:
     return message.replace(". If it happens again, ", ": ")
 
 
-def last_words(message: str) -> str:
-    """Return what a process of ours said at its end, in one sentence: its summary's, or its last line."""
+class LastWord(NamedTuple):
+    """What a process of ours said at its end."""
+
+    sentence: str
+    reason: Reason | None = None
+    """None: it named none, or one that does not go with its exit code."""
+
+
+def last_word(message: str, code: int) -> LastWord:
+    """Return what a process that ended with `code` said: in its summary, or on its last line."""
     summary = FinalSummary.decode(message)
     if summary is not None:
-        return shorten(summary.message, _MOST_WORDS)
+        return LastWord(shorten(summary.message, _MOST_WORDS), reason_of(summary.reason, code))
+    reason, sentence = read(_last_line(message), code)
+    return LastWord(sentence, reason)
+
+
+def _last_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return shorten(lines[-1].removeprefix("engram: "), _MOST_WORDS) if lines else ""
 
@@ -75,11 +80,11 @@ def explain_end(pod: PodView, subject: str) -> Finding:
     if main.reason in ("StartError", "ContainerCannotRun"):
         return unusable_image(main.message, subject, finished) or Finding(
             Reason.CONTAINER_NOT_CREATED,
-            f"its container cannot start: {last_words(main.message)}: {ANEW} with another podTemplate",
+            f"its container cannot start: {_last_line(main.message)}: {ANEW} with another podTemplate",
             subject,
             finished,
         )
-    return _by_exit_code(main.exit_code or ExitCode.FAILURE, main.message, subject, finished)
+    return _by_exit_code(pod, main, subject)
 
 
 def unusable_image(message: str, subject: str, since: datetime | None) -> Finding | None:
@@ -156,12 +161,14 @@ def _infrastructure(pod: PodView, subject: str) -> Finding | None:
     return None
 
 
-def _by_exit_code(code: int, message: str, subject: str, finished: datetime | None) -> Finding:
-    words = last_words(message)
+def _by_exit_code(pod: PodView, main: ContainerView, subject: str) -> Finding:
+    code, finished = main.exit_code or ExitCode.FAILURE, main.finished
+    words, reason = last_word(main.message, code)
     if code == ExitCode.CONFIGURATION:
-        reason = next((found for text, found in _SAYS if text in words), Reason.CONFIGURATION_ERROR)
         said = words.removesuffix(_LOCAL) or meaning_of(code)
-        return Finding(reason, f"{said}{_for_good(subject)}", subject, finished, final=True)
+        known = reason or Reason.CONFIGURATION_ERROR
+        after = _other_port(pod) if known is Reason.PORT_TAKEN else _for_good(subject)
+        return Finding(known, f"{said}{after}", subject, finished, final=True)
     if code == ExitCode.DATA:
         mend = "check spec.dataset.volume and path, and that spec.workers[].runAsUser may read it"
         said = words or f"{meaning_of(code)}: {mend}"
@@ -170,18 +177,25 @@ def _by_exit_code(code: int, message: str, subject: str, finished: datetime | No
         said = words.removeprefix(f"{subject} ") or meaning_of(code)
         return Finding(Reason.WORKER_REFUSED, f"{said}{_for_good(subject)}", subject, finished, final=True)
     if code == ExitCode.RETRY:
-        reason = Reason.AGGREGATOR_RESTARTING if subject == AGGREGATOR else Reason.WORKER_RESTARTING
-        if subject != AGGREGATOR and "aggregator" in words:
-            reason = Reason.AGGREGATOR_UNREACHABLE
+        known = reason or (
+            Reason.AGGREGATOR_RESTARTING if subject == AGGREGATOR else Reason.WORKER_RESTARTING
+        )
         said = f" ({words})" if words else ""
         return Finding(
-            reason, f"stopped with its state saved{said}; Kubernetes starts it again", subject, finished
+            known, f"stopped with its state saved{said}; Kubernetes starts it again", subject, finished
         )
+    if reason is not None:
+        return Finding(reason, words, subject, finished)
     said = f": {words}" if words else f": {meaning_of(code)}"
-    if code == ExitCode.FAILURE and "quorum" in words and "deadline" in words:
-        return Finding(Reason.QUORUM_NOT_REACHED, words, subject, finished)
-    message = f"exit code {code}{said}{_AGAIN}"
-    return Finding(_failed(subject), message, subject, finished)
+    return Finding(_failed(subject), f"exit code {code}{said}{_AGAIN}", subject, finished)
+
+
+def _other_port(pod: PodView) -> str:
+    """Return what helps when a process that Kubernetes knows nothing of holds a port of the pod."""
+    return (
+        f" (with hostNetwork any process of node {pod.node} may hold it); then {ANEW}, or with another "
+        "spec.aggregator.nodeName or podTemplate"
+    )
 
 
 def _for_good(subject: str) -> str:

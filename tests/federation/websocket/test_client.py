@@ -11,7 +11,7 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as listen
 from websockets.typing import Subprotocol
 
-from engram.errors import ConfigurationError, DataError, RefusedError, RetryError
+from engram.errors import ConfigurationError, ContactLostError, DataError, RefusedError, RetryError
 from engram.federation.codec import UP, Decoder, Encoder
 from engram.federation.messages import (
     Ack,
@@ -429,7 +429,7 @@ def test_a_failure_is_reported_before_the_worker_ends(learner: Any, train: MakeT
         talk.hear()
         talk.say(welcome())
         talk.say(train())
-        assert talk.hear() == Log("train-images.gz is cut short", 43)
+        assert talk.hear() == Log("train-images.gz is cut short", 43, "DataError")
 
     with aggregator(script) as url, pytest.raises(DataError, match="cut short"):
         work(learner, url)
@@ -509,7 +509,7 @@ def test_without_contact_a_worker_leaves_after_its_orphan_seconds(learner: Any) 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(RetryError, match="no contact"):
+        with pytest.raises(ContactLostError, match="no contact"):
             work(learner, url, orphan_seconds=0.2)
 
 

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from engram.errors import ConfigurationError, FederationError
+from engram.errors import ConfigurationError, FederationError, PortTakenError
 from engram.federation.codec import DOWN, UP, Decoder, Encoder
 from engram.federation.messages import (
     Ack,
@@ -464,12 +464,12 @@ def test_workers_of_a_suspended_run_are_disconnected_not_dismissed(with_server: 
     assert (outcome.reason, outcome.exit_code) == ("suspended", 75)
 
 
-def test_a_taken_port_is_a_configuration_error_that_names_it(make_federation: MakeFederation) -> None:
+def test_a_taken_port_is_an_error_of_its_own_that_names_it(make_federation: MakeFederation) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken: stop what listens"):
+        with pytest.raises(PortTakenError, match=f"port {port} of 127.0.0.1 is taken: end what listens"):
             asyncio.run(serve_once(make_federation().aggregator(), "127.0.0.1", port))
 
 
