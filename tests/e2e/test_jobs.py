@@ -158,6 +158,7 @@ def test_cameras_archive_and_gpu_train_where_they_belong(
         told = [(item["reason"], item["message"]) for item in jobs.events(name)]
         assert (told[0][0], told[-1][0]) == (Reason.VALID, Reason.FINISHED), told
         assert Reason.TRAINING in dict(told), told
+        assert {item["type"] for item in jobs.events(name)} == {"Normal"}, told
     finally:
         gpu.give(api, "edge2", 0)
         kubectl.delete("namespace", namespace)
