@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engram_operator.model import Credentials
@@ -220,6 +222,20 @@ def test_a_mount_that_was_tried_again_with_success_is_no_warning(over: bool) -> 
                 await it.server.put(event)
             warnings = (await it.look()).observed.warnings
             assert warnings == ({} if over else {"digits-edge-0-x": "FailedMount"})
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_job_that_goes_while_it_is_looked_at_is_no_defect(turns: int) -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            look = asyncio.create_task(it.look())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            it.cluster.forget(KEY)
+            await look
 
     run(scenario())
 
