@@ -19,8 +19,11 @@ from engram_operator.status import report_awaited
 
 SHORT_SECONDS = 5.0
 """A batch Job with fewer pods than wanted for so long has its Events read."""
-STUCK_SECONDS = 10.0
-"""A pod that has a node and does not start for so long has its Events read."""
+STUCK_SECONDS = 20.0
+"""A pod that has a node and does not start for so long has its Events read: by then kubelet has tried a mount
+six times, and what it may wait for at a start (another object, its own cache) is there."""
+STARTS = ("Pulling", "Pulled", "Created", "Started")
+"""Reasons of kubelet's Events once a pod's volumes are mounted and its sandbox stands."""
 MOST_STUCK = 3
 """Pods of a job whose Events are read at a time; what ails one mostly ails all."""
 MOST_LOST = 5
@@ -164,6 +167,17 @@ def newest_message(events: Iterable[Mapping[str, Any]]) -> str:
     """Return the message of the newest of `events`; empty: there is none."""
     latest = max(events, key=_event_time, default=None)
     return str((latest or {}).get("message") or "")
+
+
+def newest_warning(events: Iterable[Mapping[str, Any]]) -> str:
+    """Return the message of a pod's newest Warning; empty: there is none, or kubelet has got over it."""
+    told = tuple(events)
+    warning = max((event for event in told if event.get("type") == "Warning"), key=_event_time, default=None)
+    started = max((event for event in told if event.get("reason") in STARTS), key=_event_time, default=None)
+    # Times are whole seconds; in the same second the start came last, for it needs what failed.
+    if warning is None or (started is not None and _event_time(started) >= _event_time(warning)):
+        return ""
+    return str(warning.get("message") or "")
 
 
 def without_secrets(found: Mapping[Named, Object]) -> dict[str, Object]:

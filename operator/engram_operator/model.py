@@ -321,8 +321,8 @@ class Observed:
     """Name of an object -> why it cannot be made: of a batch Job that lacks pods the message of its newest
     FailedCreate Event, of an object that does not exist the API server's answer to its creation."""
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """Pod -> message of its newest Warning Event, for pods that wait (a volume that cannot be mounted leaves
-    no other trace)."""
+    """Pod -> message of its newest Warning Event, unless that is over, for pods that wait (a volume that
+    cannot be mounted leaves no other trace)."""
     nodes: tuple[NodeView, ...] | None = None
     """None: nodes may not be read (namespaced mode)."""
     live: Live | None = None

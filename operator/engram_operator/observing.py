@@ -119,8 +119,9 @@ class Observer:
         found = await self._read(job, known)
         if reporting:
             seen = await self._with_report(job, seen)
-        known.trusted_until = self._clock.monotonic() + believed
         sight = self._complete(job, known, found, seen)
+        # What somebody else's object keeps us from doing is looked at anew each time: they may take it away.
+        known.trusted_until = self._clock.monotonic() + (0.0 if sight.observed.foreign else believed)
         return sight._replace(look_again=troubles.look_again)
 
     def _complete(self, job: Object, known: Known, found: Mapping[Named, Object], seen: Observed) -> Sight:

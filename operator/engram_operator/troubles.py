@@ -6,9 +6,9 @@ Listed by the object's uid, only of objects in trouble, and not more often than 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engram_operator.api import Api, path_of
 from engram_operator.evidence import (
@@ -16,6 +16,7 @@ from engram_operator.evidence import (
     SHORT_SECONDS,
     STUCK_SECONDS,
     newest_message,
+    newest_warning,
     short_jobs,
     stuck_pods,
 )
@@ -25,6 +26,9 @@ AGAIN_SECONDS = 30.0
 """How long what the Events of one object say is believed."""
 MOST_EVENTS = 50
 _SOON = 0.1
+_Newest = Callable[[Iterable[Mapping[str, Any]]], str]
+_Read = dict[str, tuple[float, str]]
+"""When the Events of an object (by uid) were read, and the newest message."""
 
 
 class Found(NamedTuple):
@@ -33,7 +37,7 @@ class Found(NamedTuple):
     refusals: dict[str, str]
     """Batch Job -> message of its newest FailedCreate."""
     warnings: dict[str, str]
-    """Pod -> message of its newest Warning."""
+    """Pod -> message of its newest Warning that is not over."""
     look_again: float | None
     """Seconds after which there is more to see; None: a change will wake us."""
 
@@ -45,8 +49,7 @@ class Troubles:
         self._api, self._clock = api, clock
         self._short: dict[JobKey, dict[str, float]] = {}
         """Uids of the batch Jobs that lack pods, and since when."""
-        self._read: dict[JobKey, dict[str, tuple[float, str]]] = {}
-        """When the Events of an object (by uid) were read, and the newest message."""
+        self._read: dict[JobKey, _Read] = {}
 
     def forget(self, key: JobKey) -> None:
         """Drop what is remembered of a job."""
@@ -62,16 +65,17 @@ class Troubles:
         waits: list[float] = []
         short = self._overdue_jobs(key, jobs, pods, waits)
         stuck = _overdue_pods(pods, now, waits)
-        kept, uids = self._read.get(key, {}), {*(job.uid for job in short), *(pod.uid for pod in stuck)}
-        self._read[key] = {uid: read for uid, read in kept.items() if uid in uids}
-        refusals, warnings = await asyncio.gather(
-            asyncio.gather(*(self._newest(key, job.uid, "reason=FailedCreate") for job in short)),
-            asyncio.gather(*(self._newest(key, pod.uid, "type=Warning") for pod in stuck)),
-        )
-        if short or stuck:
+        kept, uids = self._read.pop(key, {}), {*(job.uid for job in short), *(pod.uid for pod in stuck)}
+        if uids:
             waits.append(AGAIN_SECONDS)
-        else:
-            del self._read[key]
+            self._read[key] = kept = {uid: read for uid, read in kept.items() if uid in uids}
+        place = key.namespace
+        refusals, warnings = await asyncio.gather(
+            asyncio.gather(
+                *(self._told(kept, place, job.uid, ",reason=FailedCreate", newest_message) for job in short)
+            ),
+            asyncio.gather(*(self._told(kept, place, pod.uid, "", newest_warning) for pod in stuck)),
+        )
         return Found(
             {job.name: message for job, message in zip(short, refusals, strict=True) if message},
             {pod.name: message for pod, message in zip(stuck, warnings, strict=True) if message},
@@ -97,15 +101,15 @@ class Troubles:
             del self._short[key]
         return overdue
 
-    async def _newest(self, key: JobKey, uid: str, selector: str) -> str:
-        known = self._read[key].get(uid)
+    async def _told(self, read: _Read, namespace: str, uid: str, selector: str, newest: _Newest) -> str:
+        """Return what the `newest` of an object's Events says, as `read` has it or read now."""
+        known = read.get(uid)
         if known is not None and self._clock() - known[0] < AGAIN_SECONDS:
             return known[1]
-        query = {"fieldSelector": f"involvedObject.uid={uid},{selector}", "limit": str(MOST_EVENTS)}
-        found = await self._api.request("GET", path_of("Event", key.namespace), query=query)
-        message = newest_message(found.get("items") or ())
-        if key in self._read:
-            self._read[key][uid] = (self._clock(), message)
+        query = {"fieldSelector": f"involvedObject.uid={uid}{selector}", "limit": str(MOST_EVENTS)}
+        found = await self._api.request("GET", path_of("Event", namespace), query=query)
+        message = newest(found.get("items") or ())
+        read[uid] = (self._clock(), message)
         return message
 
 

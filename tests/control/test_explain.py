@@ -102,6 +102,13 @@ TABLE: dict[str, tuple[PodView, Reason, tuple[str, ...]]] = {
         Reason.UNSCHEDULABLE,
         ("unbound", "make a PersistentVolume that fits"),
     ),
+    "node not ready": (
+        unschedulable(
+            0, "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }."
+        ),
+        Reason.UNSCHEDULABLE,
+        ("not-ready", "kubectl describe node"),
+    ),
     "volume elsewhere": (
         unschedulable(0, "0/3 nodes are available: 3 node(s) had volume node affinity conflict."),
         Reason.UNSCHEDULABLE,
@@ -453,12 +460,40 @@ def test_the_node_says_since_when() -> None:
     assert found.since == ago(90)
 
 
-def test_a_claim_that_is_being_bound_is_no_news() -> None:
-    view = unschedulable(0, "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")
-    before = NOW - timedelta(seconds=15)
-    assert explain_pod(view, WORKER, before) is None
-    assert slow_after(view, before) == 10
-    assert slow_after(view, NOW) is None
+PASSING = {
+    "unbound": ("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.", 30),
+    "claim unseen": ('0/3 nodes are available: persistentvolumeclaim "data" not found.', 5),
+    "volume unseen": ("1 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).", 5),
+    "no volume yet": ("2 node(s) didn't find available persistent volumes to bind.", 5),
+    "node booting": (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint "
+        "{node.kubernetes.io/not-ready: }.",
+        20,
+    ),
+    "room": ("0/3 nodes are available: 3 Insufficient cpu.", 0),
+    "taint": ("0/1 nodes are available: 1 node(s) had untolerated taint {dedicated: x}.", 0),
+}
+
+
+@pytest.mark.parametrize(("words", "seconds"), PASSING.values(), ids=PASSING)
+def test_what_mostly_passes_by_itself_is_told_when_it_lasts(words: str, seconds: int) -> None:
+    view = unschedulable(0, words)
+    begin = view.conditions["PodScheduled"].since
+    assert begin is not None
+    for after in range(seconds):
+        assert explain_pod(view, WORKER, begin + timedelta(seconds=after)) is None
+        assert slow_after(view, begin + timedelta(seconds=after)) == seconds - after
+    found = explain_pod(view, WORKER, begin + timedelta(seconds=seconds))
+    assert found is not None
+    assert (found.reason, found.since) == (Reason.UNSCHEDULABLE, begin)
+    assert slow_after(view, begin + timedelta(seconds=seconds)) is None
+
+
+def test_a_conflict_of_the_scheduler_with_somebody_else_is_no_news() -> None:
+    words = 'running PreBind plugin "VolumeBinding": Operation cannot be fulfilled on claim "data"'
+    view = pending(0, conditions={"PodScheduled": false("SchedulerError", words, ago(4))})
+    assert explain_pod(view, WORKER, NOW) is None
+    assert explain(replace(view, conditions={"PodScheduled": false("SchedulerError", words, ago(5))}))
 
 
 def test_creation_is_looked_at_again_in_time() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engram.spec import parse_job
@@ -138,6 +140,8 @@ def test_somebody_elses_object_is_foreign() -> None:
             observed = (await it.look()).observed
             assert observed.foreign == ("ConfigMap/digits-spec",)
             assert observed.objects == {}
+            await it.server.delete("ConfigMap", "lab", "digits-spec")
+            assert (await it.look()).observed.foreign == (), "they may take it away at any time"
 
     run(scenario())
 
@@ -209,9 +213,47 @@ def test_events_are_read_of_a_pod_that_does_not_start() -> None:
             await it.server.put(event)
             sight = await it.look()
             assert sight.observed.warnings == {}
-            assert sight.look_again == pytest.approx(6.1)
-            it.clock.seconds += 6.0
+            assert sight.look_again == pytest.approx(16.1)
+            it.clock.seconds += 16.0
             assert (await it.look()).observed.warnings == {"digits-edge-0-x": "no such secret"}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("over", [True, False], ids=["over", "not over"])
+def test_a_mount_that_was_tried_again_with_success_is_no_warning(over: bool) -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            it.tables.jobs.put(await it.server.put(batch_job("digits-edge")))
+            scheduled = [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": ago(30).isoformat()}
+            ]
+            pod = raw_pod("digits-edge-0-x", phase="Pending", status={"conditions": scheduled})
+            stored = await it.server.put(pod)
+            it.tables.pods.put(stored)
+            told = [("Normal", "Scheduled", 1), ("Warning", "FailedMount", 5), ("Normal", "Pulling", 5)]
+            for kind, reason, second in told[: 3 if over else 2]:
+                event = child("Event", reason.lower(), type=kind, reason=reason, message=reason)
+                event["involvedObject"] = {"uid": stored["metadata"]["uid"]}
+                event["lastTimestamp"] = f"2026-01-02T12:00:0{second}Z"
+                await it.server.put(event)
+            warnings = (await it.look()).observed.warnings
+            assert warnings == ({} if over else {"digits-edge-0-x": "FailedMount"})
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_job_that_goes_while_it_is_looked_at_is_no_defect(turns: int) -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            look = asyncio.create_task(it.look())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            it.cluster.forget(KEY)
+            await look
 
     run(scenario())
 

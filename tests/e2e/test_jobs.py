@@ -168,6 +168,7 @@ def test_cameras_archive_and_gpu_train_where_they_belong(
         assert told[0][0] == Reason.VALID, told
         assert Reason.FINISHED in dict(told), told
         assert Reason.TRAINING in dict(told), told
+        assert {item["type"] for item in jobs.events(name)} == {"Normal"}, told
     finally:
         gpu.give(api, "edge2", 0)
         kubectl.delete("namespace", namespace)

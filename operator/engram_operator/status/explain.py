@@ -17,9 +17,18 @@ from engram_operator.status.finding import ANEW, Finding
 
 LONG_CREATION = timedelta(seconds=60)
 """A container that is created for longer has a volume that cannot be mounted, or a large image."""
-BINDING = timedelta(seconds=20)
-"""A claim that is unbound for longer waits for a person: a storage class makes volumes in some seconds."""
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
+_NODE_TAINT = r"untolerated taint \{node\.kubernetes\.io/"
+PASSING: tuple[tuple[str, timedelta], ...] = (
+    (
+        _UNBOUND,
+        timedelta(seconds=30),
+    ),  # Kubernetes looks at all claims every 15 s, and then at the pod within 10
+    (_NODE_TAINT, timedelta(seconds=20)),  # a node that comes up, or was late to say that it is well
+    # The scheduler is told of pods, claims and volumes on separate ways, or somebody else wrote in between.
+    (r"persistent ?volume|non-existent pv|^SchedulerError", timedelta(seconds=5)),
+)
+"""Patterns in what the scheduler says, and for how long that may pass by itself before it is told."""
 
 _PULLS = {
     "ErrImagePull",
@@ -63,6 +72,7 @@ _SCHEDULER: tuple[tuple[str, str], ...] = (
         "label a node as the job asks (placement edge: node-role.kubernetes.io/edge), or "
         f"{ANEW} with another placement, nodeName or podTemplate",
     ),
+    (_NODE_TAINT, "kubectl describe node says what a node lacks; the pod starts when one is well"),
     (
         "untolerated taint",
         f"remove the taint, or {ANEW} with a toleration in podTemplate or another placement",
@@ -130,7 +140,7 @@ def offline_since(pod: PodView, nodes: Sequence[NodeView] | None) -> tuple[datet
 
 def _unscheduled(pod: PodView, subject: str, now: datetime) -> Finding | None:
     scheduled = pod.conditions.get("PodScheduled")
-    if scheduled is None or scheduled.true or not scheduled.reason or _binding(pod, now) > timedelta():
+    if scheduled is None or scheduled.true or not scheduled.reason or _passing(pod, now) > timedelta():
         return None
     # What preemption could not do follows, and helps nobody.
     words = shorten(scheduled.message.partition(" preemption: ")[0], 300).rstrip(".")
@@ -215,19 +225,21 @@ def _slow(pod: PodView, subject: str, now: datetime, warning: str) -> Finding | 
     )
 
 
-def _binding(pod: PodView, now: datetime) -> timedelta:
-    """Return for how long a claim of the pod may still stay unbound."""
+def _passing(pod: PodView, now: datetime) -> timedelta:
+    """Return for how long what keeps the pod from a node may still pass by itself."""
     scheduled = pod.conditions.get("PodScheduled")
-    if scheduled is None or _UNBOUND not in scheduled.message:
+    if scheduled is None or scheduled.true:
         return timedelta()
-    return (scheduled.since or now) + BINDING - now
+    words = f"{scheduled.reason}: {scheduled.message}"
+    patience = next((limit for pattern, limit in PASSING if re.search(pattern, words)), timedelta())
+    return (scheduled.since or pod.created or now) + patience - now
 
 
 def slow_after(pod: PodView, now: datetime) -> float | None:
     """Return the seconds after which a pod that waits becomes a finding; None: it is none, or one already."""
-    binding = _binding(pod, now)
-    if binding > timedelta():
-        return binding.total_seconds()
+    passing = _passing(pod, now)
+    if passing > timedelta():
+        return passing.total_seconds()
     main, since = pod.main, _scheduled_since(pod)
     if pod.phase != "Pending" or since is None or (main is not None and main.state != "waiting"):
         return None
