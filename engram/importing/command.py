@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def _name(target: Path | None) -> str:
 def _write(imported: Imported, source: str, commands: Sequence[str], file: Path, target: Path | None) -> int:
     lines = account(imported, source, commands)
     text = job_text(imported, lines)
-    _check_job(imported, text, str(file))
+    check_job(imported, text, str(file))
     if target is None:
         print(text, end="", flush=True)
     else:
@@ -62,7 +63,7 @@ def _write(imported: Imported, source: str, commands: Sequence[str], file: Path,
     return 0
 
 
-def _check_job(imported: Imported, text: str, file: str) -> None:
+def check_job(imported: Imported, text: str, file: str) -> None:
     """Raise ConfigurationError, naming the place in the input, unless the job that was made is valid."""
     try:
         parse_job(load_yaml(text, file), file)
@@ -82,7 +83,7 @@ def _check_target(target: Path | None) -> None:
     """Raise ConfigurationError for a `--out` that cannot be written or would overwrite something."""
     if target is None:
         return
-    if target.exists() or target.is_symlink():
+    if os.path.lexists(target):
         raise ConfigurationError(
             "exists already", field="--out", file=str(target), remedy="name a new file, or remove this one"
         )

@@ -37,36 +37,36 @@ class Algorithm:
 
 ALGORITHM_ROWS: tuple[Algorithm, ...] = (
     Algorithm(
-        ("semifci", "fcissl", "fedcimatch"),
+        ("SemiFCI", "FCI-SSL", "FedCiMatch"),
         ("semifci", "icarl"),
         "pseudo-labels on unlabelled data, agreement of helpers and its augmentations differ or are missing",
     ),
     Algorithm(
-        ("fedicarl", "icarl"),
+        ("FediCarl", "iCaRL"),
         ("icarl",),
         "exemplars, distillation and nearest means; pseudo-labels on unlabelled data are not part of it",
     ),
     Algorithm(
-        ("glfc",), ("glfc", "icarl"), "gradient compensation and relation distillation differ or are missing"
+        ("GLFC",), ("glfc", "icarl"), "gradient compensation and relation distillation differ or are missing"
     ),
-    Algorithm(("lga",), ("lga", "glfc", "icarl"), "gradient weights for each old task differ or are missing"),
+    Algorithm(("LGA",), ("lga", "glfc", "icarl"), "gradient weights for each old task differ or are missing"),
     Algorithm(
-        ("mfcl",), ("mfcl", "target", "fedlwf"), "distillation on generated images differs or is missing"
+        ("MFCL",), ("mfcl", "target", "fedlwf"), "distillation on generated images differs or is missing"
     ),
-    Algorithm(("target",), ("target", "fedlwf"), "distillation on generated images differs or is missing"),
-    Algorithm(("fedprox",), ("fedprox",), "the proximal term is mu/2 ||w - w_global||^2, mu 0.01"),
-    Algorithm(("ewc",), ("fedewc",), "online Fisher information with decay"),
-    Algorithm(("lwf",), ("fedlwf",), "distillation from the last task's global model"),
+    Algorithm(("TARGET",), ("target", "fedlwf"), "distillation on generated images differs or is missing"),
+    Algorithm(("FedProx",), ("fedprox",), "the proximal term is mu/2 ||w - w_global||^2, mu 0.01"),
+    Algorithm(("EWC",), ("fedewc",), "online Fisher information with decay"),
+    Algorithm(("LwF",), ("fedlwf",), "distillation from the last task's global model"),
     Algorithm(("replay", "rehearsal"), ("replay",), "exemplars by herding and weight alignment"),
     Algorithm(
-        ("fedavg", "fcil", "finetune"),
+        ("FedAvg", "FCIL", "finetune"),
         ("finetune",),
         "local SGD on the current task, averaged; basemodel.py itself is not run",
     ),
 )
 """Longer and more particular names first: `fedavg` is part of many names."""
 
-WHOLE_WORDS = frozenset({"lga", "target"})
+WHOLE_WORDS = frozenset({"LGA", "TARGET"})
 """Words that must stand alone in a name: `target` is part of too many."""
 
 MODEL_WORDS: tuple[tuple[str, str], ...] = (
@@ -79,22 +79,22 @@ MODEL_WORDS: tuple[tuple[str, str], ...] = (
 
 METRICS: dict[str, Counterpart] = {
     "accuracy": Counterpart("accuracy", "computed by engram over the test samples of all classes seen"),
-    "taskavgacc": Counterpart(
+    "task_avg_acc": Counterpart(
         "accuracy", "Ianvs averages over entries of the test index after the last task, engram over samples"
     ),
-    "forgetrate": Counterpart(
-        "forget_rate_ianvs", "Ianvs' own formula; forget_rate is the published one (docs/metrics.md)"
+    "forget_rate": Counterpart(
+        "forget_rate_ianvs",
+        "Ianvs' formula, over classes and not index entries; forget_rate is the published one",
     ),
-    "bwt": Counterpart("backward_transfer", "formula of GEM 2017, which is not Ianvs' own"),
-    "fwt": Counterpart("forward_transfer", "formula of GEM 2017, which is not Ianvs' own"),
-    "matrix": Counterpart("the accuracy matrix", "matrix.json of the run directory"),
+    "BWT": Counterpart("backward_transfer", "formula of GEM 2017; Ianvs has another"),
+    "FWT": Counterpart("forward_transfer", "formula of GEM 2017; Ianvs has another"),
+    "MATRIX": Counterpart("the accuracy matrix", "matrix.json of the run directory"),
 }
-"""By the name of Ianvs' metric, case and punctuation aside."""
+"""By the name that Ianvs' metric has."""
 
 NO_METRICS: dict[str, str] = {
-    "samplestransferratio": "no samples leave a worker",
+    "samples_transfer_ratio": "no samples leave a worker",
 }
-
 
 HYPERPARAMETERS: Mapping[str, str] = {
     "batchsize": "spec.training.batchSize",
@@ -120,8 +120,19 @@ def plain(name: str) -> str:
 
 
 def words(name: str) -> set[str]:
-    """Return the words of a name, without case; `GLFCMatch-Client` has glfc, match, client."""
-    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)}
+    """Return the words of a name, without case: `TARGET-Client` has target and client."""
+    return set(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def metric_of(name: str) -> Counterpart | None:
+    """Return the measure for the metric of Ianvs called `name`, case and punctuation aside; None: none."""
+    return next((known for metric, known in METRICS.items() if plain(metric) == plain(name)), None)
+
+
+def no_metric(name: str) -> str:
+    """Return why engram has no measure for the metric called `name`."""
+    known = {plain(metric): why for metric, why in NO_METRICS.items()}
+    return known.get(plain(name), "not a measure of engram (docs/metrics.md)")
 
 
 def dataset_of(names: Iterable[str]) -> str:
@@ -145,7 +156,7 @@ def algorithm_of(names: Iterable[str]) -> Counterpart | None:
     for name in names:
         whole, parts = plain(name), words(name)
         for row in ALGORITHM_ROWS:
-            if any((word in parts) if word in WHOLE_WORDS else (word in whole) for word in row.words):
+            if any(plain(word) in (parts if word in WHOLE_WORDS else whole) for word in row.words):
                 nearest = next(candidate for candidate in row.nearest if candidate in ALGORITHMS)
                 return Counterpart(nearest, f"nearest to {name!r}: {row.remark}")
     return None

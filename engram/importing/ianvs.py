@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engram.importing.counterparts import METRICS, NO_METRICS, job_name, model_of, plain
+from engram.importing.counterparts import METRICS, job_name, metric_of, model_of, no_metric
 from engram.importing.draft import Draft, Imported
 from engram.importing.ianvs_algorithm import Facts, Follows, assemble, opened, read_algorithm
 from engram.importing.ianvs_testenv import read_environment
@@ -75,7 +75,6 @@ def _name(draft: Draft, name: Reading) -> None:
 
 
 def _algorithms(tested: Reading, files: Follows) -> list[Facts]:
-    tested.mapping()
     kind = tested["type"]
     if kind.text() != "algorithms":
         raise kind.error(f"is {shown(kind.text())}, not algorithms", "Ianvs tests algorithms only")
@@ -119,16 +118,14 @@ def _model(draft: Draft, algorithms: Sequence[Facts]) -> None:
 
 def _rank(rank: Reading) -> list[str]:
     """Return `--rank` with its value for `rank.sort_by`."""
-    rank.mapping()
     for key, why in RANK_LEFT.items():
         rank[key].left(why)
     order: dict[str, str] = {}
     for item in rank["sort_by"].items():
         for name, direction in item.mapping().items():
-            known = METRICS.get(plain(name))
-            way = direction.text()
-            if known is None or known.name == METRICS["matrix"].name:
-                direction.left(NO_METRICS.get(plain(name), "not a measure of engram (docs/metrics.md)"))
+            known, way = metric_of(name), direction.text()
+            if known is None or known is METRICS["MATRIX"]:
+                direction.left(no_metric(name))
             elif way not in ("ascend", "descend"):
                 raise direction.error(f"{shown(way)} is no direction", "write ascend or descend")
             else:

@@ -141,7 +141,6 @@ def _read_data_setting(body: Reading, facts: Facts) -> None:
     """`fl_data_setting`: who holds what, and how much of it is labelled."""
     for key in ("fl_data_setting", "lifelong_learning_data_setting", "incremental_learning_data_setting"):
         setting = body[key]
-        setting.mapping()
         ratio = setting["train_ratio"]
         if ratio.number() == 1:
             remark = "nothing is held out of the training data"
@@ -247,7 +246,7 @@ def _named_values(listed: Reading, files: Follows) -> Iterator[tuple[str, Readin
     """Yield each hyperparameter with the reading of its values, those of further files included."""
     for item in listed.items():
         for name, reading in item.mapping().items():
-            values = reading["values"] if "values" in reading.mapping() else reading
+            values = reading["values"] if isinstance(reading.value, Mapping) else reading
             if name != "other_hyperparameters":
                 yield name, values
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from engram.importing.counterparts import METRICS, NO_METRICS, dataset_in, dataset_of, plain
+from engram.importing.counterparts import METRICS, dataset_in, dataset_of, metric_of, no_metric
 from engram.importing.draft import Draft
 from engram.importing.ianvs_algorithm import FEDERATED, INCREMENTAL, LIFELONG, Follows
 from engram.importing.ledger import Reading
@@ -44,7 +44,6 @@ def read_environment(draft: Draft, environment: Reading, paradigm: str, files: F
 
 def _read_dataset(draft: Draft, dataset: Reading, files: Follows) -> None:
     """Name and path of the data; Ianvs' index files themselves are not read."""
-    dataset.mapping()
     train = next((dataset[key] for key in TRAIN if dataset[key].present), dataset[TRAIN[0]])
     test = next((dataset[key] for key in TEST if dataset[key].present), dataset[TEST[0]])
     if not train.text():
@@ -188,12 +187,12 @@ def _read_metrics(draft: Draft, metrics: Reading) -> None:
     """Every measure of engram is always computed; here it is said which one each metric is."""
     for metric in metrics.items():
         name = metric["name"]
-        known = METRICS.get(plain(name.text()))
-        if known is not None:
-            name.becomes(f"report: {known.name}", known.remark)
+        known = metric_of(name.text())
+        if known is None:
+            name.left(no_metric(name.text()))
         else:
-            name.left(NO_METRICS.get(plain(name.text()), "engram has measures of its own (docs/metrics.md)"))
-        if plain(name.text()) == "fwt":
+            name.becomes(f"report: {known.name}", known.remark)
+        if known is METRICS["FWT"]:
             draft.assume("spec.evaluation.unseen", True, "forward transfer needs it")
         metric["url"].left("its code is not run")
         metric["mode"].left("Ianvs' own code reads it")

@@ -90,29 +90,34 @@ class Reading:
         return path_text(self.path)
 
     def __getitem__(self, step: str | int) -> Reading:
-        """Return what is below; of anything but a mapping or list, and beyond its end, a missing one."""
+        """Return what is below, a missing one where there is nothing.
+
+        Raises ConfigurationError when this value is of a kind that has no such steps.
+        """
         value: Any = MISSING
-        if isinstance(self.value, Mapping):
-            value = self.value.get(step, MISSING)
-        elif isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
-            value = self.value[step]
+        if self.present and isinstance(step, str):
+            value = self._mapping().get(step, MISSING)
+        elif self.present and isinstance(step, int):
+            value = self._list()[step] if step < len(self._list()) else MISSING
         return Reading(self.ledger, self.file, (*self.path, step), value)
 
     def mapping(self) -> dict[str, Reading]:
         """Return what is below each key; nothing where the place is missing. Raises ConfigurationError."""
-        if not self.present:
-            return {}
-        if not isinstance(self.value, Mapping):
-            raise self.error(f"is {shown(self.value)}, not a mapping", "write keys and values below it")
-        return {key: self[key] for key in self.value}
+        return {key: self[key] for key in self._mapping()} if self.present else {}
 
     def items(self) -> list[Reading]:
         """Return the items of a list; none where the place is missing. Raises ConfigurationError."""
-        if not self.present:
-            return []
+        return [self[index] for index in range(len(self._list()))] if self.present else []
+
+    def _mapping(self) -> Mapping[str, Any]:
+        if not isinstance(self.value, Mapping):
+            raise self.error(f"is {shown(self.value)}, not a mapping", "write keys and values below it")
+        return self.value
+
+    def _list(self) -> list[Any]:
         if not isinstance(self.value, list):
             raise self.error(f"is {shown(self.value)}, not a list", "write a hyphen before each item")
-        return [self[index] for index in range(len(self.value))]
+        return self.value
 
     def text(self) -> str:
         """Return text; empty where the place is missing. Raises ConfigurationError for anything else."""

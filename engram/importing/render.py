@@ -12,7 +12,7 @@ from engram.importing.ledger import Entry, path_text
 from engram.spec.yaml_text import dump_yaml
 
 LONGEST = 240
-"""Characters of a line of the account."""
+"""Characters of a line of the account, commands aside."""
 
 
 def account(imported: Imported, source: str, commands: Sequence[str]) -> list[str]:
@@ -25,10 +25,10 @@ def account(imported: Imported, source: str, commands: Sequence[str]) -> list[st
     """
     lines = [f"Imported from {source}. Not the same experiment in every detail: see what differs.", ""]
     lines += ["Run it:", *(f"  {command}" for command in commands), ""]
-    lines += ["Mapped:", *_by_file(imported.mapped, imported.job), ""]
-    lines += ["Without a counterpart:", *_by_file(imported.left, imported.job), ""]
-    lines += ["Not said by the input:", *(f"  {item.field}: {item.why}" for item in imported.assumed)]
-    return [_line(line) for line in lines]
+    said = ["Mapped:", *_by_file(imported.mapped, imported.job), ""]
+    said += ["Without a counterpart:", *_by_file(imported.left, imported.job), ""]
+    said += ["Not said by the input:", *(f"  {item.field}: {item.why}" for item in imported.assumed)]
+    return [*map(_printable, lines), *(_shortened(_printable(line)) for line in said)]
 
 
 def job_text(imported: Imported, lines: Sequence[str]) -> str:
@@ -80,7 +80,11 @@ def _any_item(text: str) -> str:
     return re.sub(r"\[[0-9]+\]", "[*]", text)
 
 
-def _line(text: str) -> str:
-    """Return a line that is safe in a comment and not endless."""
-    safe = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    return safe if len(safe) <= LONGEST else f"{safe[: LONGEST - 3]}..."
+def _printable(text: str) -> str:
+    """Return a line that stays one in a comment, whatever the input holds."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def _shortened(line: str) -> str:
+    """Return a line that is not endless."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

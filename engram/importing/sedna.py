@@ -217,7 +217,7 @@ def _place(pod: Pod, spec: Reading, of_data: Reading | None) -> None:
         if not node.text():
             node = of_data
         elif node.text() == of_data.text():
-            pod.made("podTemplate.spec.affinity", of_data, "the node of the template, too")
+            pod.takes(of_data, "podTemplate.spec.affinity", "the node of the template, too")
         else:
             of_data.left(f"the template's nodeName {shown(node.text())} counts")
     bind(pod, node, spec["affinity"])
@@ -231,20 +231,19 @@ def _read_program(pod: Pod, container: Reading, *, dialect: bool) -> None:
     pod.fill(image, "image", remark=DIALECT_REMARK if dialect else IMAGE_REMARK)
     for key in ("command", "args"):
         words = container[key]
-        words.items()
         if not dialect:
             words.left(ENGRAM_WORKER)
-        elif holds_credential(words.value):
-            words.left(REMEDY)
-        elif words.present:
+        elif words.items() and pod.takes(words, f"podTemplate.spec.containers[0].{key}"):
             pod.container()[key] = words.value
-            pod.made(f"podTemplate.spec.containers[0].{key}", words)
 
 
 def _read_secrets(draft: Draft, secrets: Reading) -> None:
     """Secrets for pulling images, by name, each once."""
     for secret in secrets.items():
         known = draft.get("spec.imagePullSecrets") or []
+        if holds_credential(secret.value):
+            secret.left(REMEDY)
+            continue
         if secret.value not in known:
             draft.put("spec.imagePullSecrets", [*known, secret.value])
         secret.becomes("spec.imagePullSecrets")
@@ -290,10 +289,8 @@ def _take(draft: Draft, field: str, value: Reading) -> None:
 
 
 def _read_transmitter(draft: Draft, transmitter: Reading, *, dialect: bool) -> None:
-    transmitter.mapping()
     transmitter["ws"].becomes("spec.protocol", "over a WebSocket, too")
     storage = transmitter["s3"]
-    storage.mapping()
     storage["aggDataPath"].left("updates go over the WebSocket: no storage lies between")
     storage["credentialName"].left(NO_CREDENTIALS)
     draft.note(

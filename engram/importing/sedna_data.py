@@ -50,7 +50,6 @@ class Data:
 
 def kind_of(item: Reading) -> str:
     """Return the kind of an object. Raises ConfigurationError for what is no object."""
-    item.mapping()
     return item["kind"].text()
 
 
@@ -79,9 +78,9 @@ def read_dataset(pod: Pod, name: Reading, catalogue: Catalogue) -> Data:
         folder, file = _folder(url.text(), spec["format"].text())
         read = file.endswith(".npz")
         data = {"volume": {"hostPath": {"path": folder}}, "path": file if read else ""}
-        pod.put(data, "dataset")
         remark = f"its folder: engram does not read the index {file}" if file and not read else ""
-        pod.made("dataset.volume", url, remark)
+        if pod.takes(url, "dataset.volume", remark):
+            pod.put(data, "dataset")
     spec["format"].left("the data set's name decides how data are read (docs/data.md)")
     spec["credentialName"].left(NO_CREDENTIALS)
     return Data(url.text(), spec["nodeName"])

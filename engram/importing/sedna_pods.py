@@ -59,19 +59,22 @@ class Pod:
             node = node.setdefault(key, {})
         node[keys[-1]] = value
 
-    def made(self, target: str, reading: Reading, remark: str = "") -> None:
-        """Note that `reading` became the field `target`."""
+    def takes(self, reading: Reading, target: str, remark: str = "") -> bool:
+        """Tell whether `reading` may become the field `target`, and note that it does.
+
+        What holds a credential may not: it is left, with that reason.
+        """
+        key = reading.path[-1]
+        if holds_credential({key: reading.value} if isinstance(key, str) else reading.value):
+            reading.left(REMEDY)
+            return False
         self._made.append((target, reading, remark))
+        return True
 
     def fill(self, reading: Reading, *keys: str, remark: str = "") -> None:
-        """Set the field at `keys` to what `reading` has, if anything and if it holds no credential."""
-        if not reading.present:
-            return
-        if holds_credential({keys[-1]: reading.value}):
-            reading.left(REMEDY)
-            return
-        self.put(reading.value, *keys)
-        self.made(".".join(keys), reading, remark)
+        """Set the field at `keys` to what `reading` has, if anything and if it may be taken."""
+        if reading.present and self.takes(reading, ".".join(keys), remark):
+            self.put(reading.value, *keys)
 
     def enter(self, prefix: str) -> None:
         """Enter everything that was made, for the pod whose fields are below `prefix`."""
@@ -126,13 +129,11 @@ def read_container(pod: Pod, container: Reading) -> None:
     read_resources(pod, container["resources"], gpus=True)
     _read_environment(pod, container["env"])
     for key in CONTAINER_VALUES:
-        if container[key].present:
-            pod.container()[key] = container[key].text()
-            pod.made(f"podTemplate.spec.containers[0].{key}", container[key])
-    sources = container["envFrom"].items()
-    if sources:
-        pod.container()["envFrom"] = [source.value for source in sources]
-        pod.made("podTemplate.spec.containers[0].envFrom", container["envFrom"], "by reference")
+        if container[key].text() and pod.takes(container[key], f"podTemplate.spec.containers[0].{key}"):
+            pod.container()[key] = container[key].value
+    for source in container["envFrom"].items():
+        if pod.takes(source, "podTemplate.spec.containers[0].envFrom", "by reference"):
+            pod.container().setdefault("envFrom", []).append(source.value)
     handled = {
         "name",
         "image",
@@ -157,9 +158,9 @@ def bind(pod: Pod, node: Reading, affinity: Reading) -> None:
         return
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    pod.put(required, "podTemplate", "spec", "affinity", "nodeAffinity")
     remark = "by the scheduler; for an edge node write placement: edge, so that it trains on while offline"
-    pod.made("podTemplate.spec.affinity", node, remark)
+    if pod.takes(node, "podTemplate.spec.affinity", remark):
+        pod.put(required, "podTemplate", "spec", "affinity", "nodeAffinity")
     keep_other_affinity(pod, affinity)
 
 
@@ -173,16 +174,12 @@ def keep_other_affinity(pod: Pod, affinity: Reading) -> None:
 
 
 def _read_metadata(pod: Pod, metadata: Reading) -> None:
-    metadata.mapping()
     for kind in ("labels", "annotations"):
         for key, value in metadata[kind].mapping().items():
             if key.startswith(OWN_LABELS):
                 value.left("kept for the operator")
-            elif isinstance(value.value, str) and not holds_credential({key: value.value}):
-                pod.put(value.value, "podTemplate", "metadata", kind, key)
-                pod.made(f"podTemplate.metadata.{kind}", value)
-            else:
-                value.left(REMEDY if isinstance(value.value, str) else "is not text")
+            elif pod.takes(value, f"podTemplate.metadata.{kind}"):
+                pod.put(value.text(), "podTemplate", "metadata", kind, key)
     for key in set(metadata.mapping()) - {"labels", "annotations"}:
         metadata[key].left("set by the Job that makes the pod")
 
@@ -192,11 +189,10 @@ def _read_node_selector(pod: Pod, selector: Reading) -> None:
     pod.put("any", "placement")
     for key, value in selector.mapping().items():
         if key == Label.EDGE_NODE and value.value == "":
+            pod.takes(value, "placement")
             pod.put("edge", "placement")
-            pod.made("placement", value)
-        else:
+        elif pod.takes(value, "podTemplate.spec.nodeSelector"):
             pod.put(value.text(), "podTemplate", "spec", "nodeSelector", key)
-            pod.made("podTemplate.spec.nodeSelector", value)
 
 
 def read_volumes(pod: Pod, volumes: Reading, mounts: Reading) -> None:
@@ -206,11 +202,8 @@ def read_volumes(pod: Pod, volumes: Reading, mounts: Reading) -> None:
         name = volume["name"].text()
         if name in OWN_VOLUMES:
             volume.left("its name is one of the operator's volumes: rename it")
-        elif holds_credential(volume.value):
-            volume.left(REMEDY)
-        else:
+        elif pod.takes(volume, "podTemplate.spec.volumes"):
             copied[name] = volume
-            pod.made("podTemplate.spec.volumes", volume)
     if copied:
         pod.put([volume.value for volume in copied.values()], "podTemplate", "spec", "volumes")
     for mount in mounts.items():
@@ -218,9 +211,8 @@ def read_volumes(pod: Pod, volumes: Reading, mounts: Reading) -> None:
             mount.left("its volume is not copied")
         elif mount["mountPath"].text().rstrip("/") in {path.value for path in MountPath}:
             mount.left("the operator mounts something there: choose another place")
-        else:
+        elif pod.takes(mount, "podTemplate.spec.containers[0].volumeMounts"):
             pod.container().setdefault("volumeMounts", []).append(mount.value)
-            pod.made("podTemplate.spec.containers[0].volumeMounts", mount)
 
 
 def read_resources(pod: Pod, resources: Reading, *, gpus: bool) -> None:
@@ -232,11 +224,10 @@ def read_resources(pod: Pod, resources: Reading, *, gpus: bool) -> None:
         for name, amount in amounts.mapping().items():
             count = amount.number()
             if gpus and name.endswith("/gpu") and isinstance(count, int) and count > 0:
-                pod.values["gpus"] = {"count": count, "resourceName": name}
-                pod.made("gpus", amount)
-            else:
+                pod.takes(amount, "gpus")
+                pod.put({"count": count, "resourceName": name}, "gpus")
+            elif pod.takes(amount, f"resources.{kind}.{name}"):
                 pod.put(amount.value, "resources", kind, name)
-                pod.made(f"resources.{kind}.{name}", amount)
 
 
 def _read_environment(pod: Pod, environment: Reading) -> None:
@@ -248,11 +239,8 @@ def _read_environment(pod: Pod, environment: Reading) -> None:
             raise variable["name"].error("is missing", "write the name of the variable")
         if name in own:
             variable.left("engram sets it")
-        elif holds_credential(variable.value):
-            variable.left(REMEDY)
-        else:
+        elif pod.takes(variable, "podTemplate.spec.containers[0].env"):
             if "valueFrom" not in variable.mapping():
                 variable["value"].text()
                 pod.environment.append(variable)
             pod.container().setdefault("env", []).append(variable.value)
-            pod.made("podTemplate.spec.containers[0].env", variable)

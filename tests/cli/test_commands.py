@@ -33,7 +33,7 @@ def test_version(engram: Engram) -> None:
 
 def test_help_names_every_command(engram: Engram) -> None:
     shown = engram("--help").stdout
-    for command in ("run", "validate", "report", "metrics", "crd", "aggregator", "worker"):
+    for command in ("run", "validate", "report", "metrics", "crd", "import", "aggregator", "worker"):
         assert command in shown
         assert engram(command, "--help").exit_code == 0
 
