@@ -19,6 +19,8 @@ from engram.spec.yaml_text import load_documents
 
 LARGEST = 1024 * 1024
 """Bytes of the largest file that is read."""
+LONGEST = 300
+"""Characters of a path that a message shows in full."""
 MOST_LEAVES = 10_000
 """Most values of one file: each is accounted for."""
 
@@ -49,7 +51,9 @@ class Files:
             raise reference.error("is missing", "write the path of a YAML file")
         path = self._find(written)
         if path is None:
-            problem = f"{shown(written)} was not found"
+            problem = (
+                f"{written!r} was not found" if len(written) < LONGEST else f"{shown(written)} was not found"
+            )
             if os.path.isdir(Path.cwd() / written):
                 raise reference.error(f"{shown(written)} is a directory", "name the file in it")
             remedy = (

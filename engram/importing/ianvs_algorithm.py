@@ -31,6 +31,9 @@ FEDERATED, INCREMENTAL, LIFELONG = (
 )
 PARADIGMS = (FEDERATED, INCREMENTAL, LIFELONG)
 
+SAME = "the same as in the first algorithm"
+DIFFERENT = "differs from the first algorithm, and a job has one value: import it without the others"
+
 OTHER_MODULES: Mapping[str, str] = {
     "hard_example_mining": "every sample is trained on where it is",
     "dataset_processor": f"a data set of your own may do it; {OWN_CODE}",
@@ -62,6 +65,8 @@ class Facts:
     """What one algorithm file says."""
 
     paradigm: str
+    scenario: Reading
+    """The value that says the paradigm."""
     settings: list[Setting] = field(default_factory=list)
     model_url: Reading | None = None
 
@@ -74,7 +79,7 @@ def read_algorithm(item: Reading, files: Follows) -> Facts:
     body = opened(item["url"], files)["algorithm"]
     if not body.mapping():
         raise body.error("is missing", f"name an Ianvs algorithm file in {item['url'].field}")
-    facts = Facts(_paradigm(body["paradigm_type"]))
+    facts = Facts(_paradigm(body["paradigm_type"]), body["paradigm_type"])
     _read_data_setting(body, facts)
     facts.model_url = body["initial_model_url"]
     _read_modules(body["modules"], item["name"], facts, files)
@@ -109,7 +114,12 @@ def assemble(draft: Draft, algorithms: Sequence[Facts]) -> list[str]:
             check_value(setting.field, value, setting.reading)
         draft.fill(setting.field, setting.values[0], setting.reading, setting.remark)
         varied[setting.field] = list(dict.fromkeys(setting.values))
+    algorithms[0].scenario.becomes("spec.tasks and spec.workers")
     for other in algorithms[1:]:
+        if other.paradigm == algorithms[0].paradigm:
+            other.scenario.becomes("spec.tasks and spec.workers", SAME)
+        else:
+            other.scenario.left(DIFFERENT)
         for setting in other.settings:
             _compare(setting, chosen, varied)
     return [_vary(name, values) for name, values in varied.items() if len(values) > 1]
@@ -118,14 +128,12 @@ def assemble(draft: Draft, algorithms: Sequence[Facts]) -> list[str]:
 def _compare(setting: Setting, chosen: Mapping[str, Setting], varied: dict[str, list[Any]]) -> None:
     first = chosen.get(setting.field)
     if first is not None and first.values == setting.values:
-        setting.reading.becomes(setting.field, "the same as in the first algorithm")
+        setting.reading.becomes(setting.field, SAME)
     elif first is not None and setting.field == "spec.algorithm.name":
         setting.reading.becomes(f"--vary {_option(setting.field)}", setting.remark)
         varied[setting.field] += [value for value in setting.values if value not in varied[setting.field]]
     else:
-        setting.reading.left(
-            "differs from the first algorithm, and a job has one value: import it without the others"
-        )
+        setting.reading.left(DIFFERENT)
 
 
 def _paradigm(reading: Reading) -> str:
@@ -133,7 +141,6 @@ def _paradigm(reading: Reading) -> str:
     if paradigm not in PARADIGMS:
         problem = f"{shown(paradigm)} has no counterpart" if paradigm else "is missing"
         raise reading.error(problem, f"engram imports {', '.join(PARADIGMS)}")
-    reading.becomes("the scenario", "one task with all classes" if paradigm == FEDERATED else "")
     return paradigm
 
 

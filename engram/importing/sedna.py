@@ -67,8 +67,9 @@ def convert(documents: Sequence[Document], *, dialect: bool) -> Imported:
     parts of the wrong kind.
     """
     ledger, draft = Ledger(), Draft()
-    objects = [item for document in documents for item in _objects(ledger.open(document))]
-    job = _the_job(objects)
+    roots = [ledger.open(document) for document in documents]
+    objects = [item for root in roots for item in _objects(root)]
+    job = _the_job(objects, roots[0])
     catalogue = Catalogue([item for item in objects if item is not job])
     _read_metadata(draft, job)
     spec = job["spec"]
@@ -93,16 +94,16 @@ def _objects(root: Reading) -> list[Reading]:
     return root["items"].items()
 
 
-def _the_job(objects: Sequence[Reading]) -> Reading:
-    """Return the one FederatedLearningJob."""
+def _the_job(objects: Sequence[Reading], root: Reading) -> Reading:
+    """Return the one FederatedLearningJob; `root` is what an error names when there is none."""
     found = [item for item in objects if kind_of(item) == KIND]
     if not found and len(objects) == 1:
         kind = objects[0]["kind"]
         problem = f"is {shown(kind.value)}, not {KIND}" if kind.present else "is missing"
         raise kind.error(problem, f"name a file with a {KIND} of Sedna{_ianvs_hint(objects[0])}")
     if not found:
-        kinds = ", ".join(sorted({shown(kind_of(item)) for item in objects}))
-        raise objects[0]["kind"].error(f"no object is a {KIND}: there are {kinds or 'none'}", "add the job")
+        kinds = ", ".join(sorted({shown(kind_of(item)) for item in objects})) or "none"
+        raise root["kind"].error(f"no object is a {KIND}: there are {kinds}", "add the job")
     if len(found) > 1:
         raise found[1]["kind"].error(f"a second {KIND}", "keep one in a file")
     version = found[0]["apiVersion"]
@@ -253,34 +254,30 @@ def _read_hyperparameters(draft: Draft, aggregator: Sequence[Reading], workers: 
     """What containers read from their environment is a field here; the workers' values count for training."""
     for variable in aggregator:
         name, value = plain(variable["name"].text()), variable["value"]
-        if name in ROUNDS and accepts("spec.training.roundsPerTask", value.number()):
-            _take(draft, "spec.training.roundsPerTask", value)
+        if name in ROUNDS:
             variable["name"].becomes("spec.training.roundsPerTask")
+            _take(draft, "spec.training.roundsPerTask", value)
         elif name in RULE:
-            known = aggregation_of(value.text())
-            taken = known or Counterpart(
-                "fedavg", f"{value.text()!r} has no counterpart: the weighted average"
-            )
-            draft.fill("spec.aggregation.name", taken.name, value, taken.remark)
+            none = f"{shown(value.text())} has no counterpart: the weighted average"
+            taken = aggregation_of(value.text()) or Counterpart("fedavg", none)
             variable["name"].becomes("spec.aggregation.name")
+            draft.fill("spec.aggregation.name", taken.name, value, taken.remark)
         else:
             variable.left(AGGREGATION_CODE)
     for variable in workers:
         field = training_field(variable["name"].text())
-        value = variable["value"]
-        if field and accepts(field, value.number()):
-            _take(draft, field, value)
-        elif field:
-            value.left(f"{field} takes no such value")
+        if field:
+            _take(draft, field, variable["value"])
     if draft.get("spec.training.roundsPerTask") is None:
         draft.note("spec.training.roundsPerTask", "5, engram's default: no exit_round is in the environment")
 
 
 def _take(draft: Draft, field: str, value: Reading) -> None:
-    """Set `field` by the first that says it; another value of a later one is left."""
-    number = value.number()
-    first = draft.get(field)
-    if first is None:
+    """Set `field` by the first that says it; another value of a later one is left, and one that cannot be."""
+    number, first = value.number(), draft.get(field)
+    if not accepts(field, number):
+        value.left(f"{field} takes no such value")
+    elif first is None:
         draft.fill(field, number, value)
     elif first == number:
         value.becomes(field)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engram.importing.counterparts import dataset_in, model_of
@@ -20,24 +20,28 @@ class Catalogue:
     """The objects of the input beside the job, and which of them the job refers to."""
 
     def __init__(self, objects: Sequence[Reading]) -> None:
-        self._objects = {(kind_of(item), item["metadata"]["name"].text()): item for item in objects}
-        self._used: set[tuple[str, str]] = set()
+        self._objects = objects
+        self._used: list[Reading] = []
 
     def find(self, kind: str, name: str) -> Reading | None:
-        """Return the object of that name; it counts as used from now on."""
-        found = self._objects.get((kind, name))
-        if found is not None and (kind, name) not in self._used:
-            self._used.add((kind, name))
-            found["apiVersion"].becomes("an object of Sedna")
-            found["kind"].becomes("an object of Sedna")
-            found["metadata"]["name"].becomes("its name, by which the job refers to it")
-            found["metadata"]["namespace"].left("the job's own namespace counts")
-            found["status"].left("says how it was, not how it shall be")
-        return found
+        """Return the first object of that name; it counts as used from now on."""
+        for item in self._objects:
+            if name and (kind_of(item), item["metadata"]["name"].text()) == (kind, name):
+                self._use(item)
+                return item
+        return None
 
-    def unused(self) -> Iterator[Reading]:
-        """Yield the objects that the job does not refer to."""
-        return (item for key, item in self._objects.items() if key not in self._used)
+    def unused(self) -> list[Reading]:
+        """Return the objects that the job does not refer to."""
+        return [item for item in self._objects if item not in self._used]
+
+    def _use(self, item: Reading) -> None:
+        self._used.append(item)
+        item["apiVersion"].becomes("an object of Sedna")
+        item["kind"].becomes("an object of Sedna")
+        item["metadata"]["name"].becomes("its name, by which the job refers to it")
+        item["metadata"]["namespace"].left("the job's own namespace counts")
+        item["status"].left("says how it was, not how it shall be")
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,8 @@ def read_dataset(pod: Pod, name: Reading, catalogue: Catalogue) -> Data:
     """Give a worker the data of the Dataset called `name`; return where they are, if the input says it."""
     if not name.text():
         raise name.error("is missing", "write the name of a Dataset")
-    pod.put(
-        {"volume": {}, "path": ""}, "dataset"
-    )  # not the volume of spec.dataset, which is another worker's
+    # Said in any case: otherwise the volume of spec.dataset would count, which is another worker's.
+    pod.put({"volume": {}, "path": ""}, "dataset")
     found = catalogue.find("Dataset", name.text())
     if found is None:
         name.left(

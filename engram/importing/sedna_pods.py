@@ -29,7 +29,11 @@ VALUES = (
     "schedulerName",
     "terminationGracePeriodSeconds",
 )
+ELSEWHERE = {"containers", "nodeName", "nodeSelector", "volumes", "affinity", "imagePullSecrets"}
+"""Parts of a pod's spec that are read by name."""
 CONTAINER_VALUES = ("imagePullPolicy", "workingDir")
+CONTAINER_ELSEWHERE = {"name", "image", "command", "args", "resources", "env", "envFrom", "volumeMounts"}
+"""The same of a container."""
 
 LEFT: Mapping[str, str] = {
     "restartPolicy": "the Job decides: a failed pod is replaced by a new one",
@@ -108,17 +112,7 @@ def read_template(template: Reading) -> tuple[Pod, Reading]:
         pod.fill(spec[key], "podTemplate", "spec", key)
     for key in VALUES:
         pod.fill(spec[key], "podTemplate", "spec", key)
-    handled = {
-        "containers",
-        "nodeName",
-        "nodeSelector",
-        "volumes",
-        "affinity",
-        "imagePullSecrets",
-        *LISTS,
-        *VALUES,
-    }
-    for key in sorted(keys - handled):
+    for key in sorted(keys - ELSEWHERE - {*LISTS, *VALUES}):
         spec[key].left(LEFT.get(key, BY_HAND))
     return pod, containers[0]
 
@@ -134,18 +128,7 @@ def read_container(pod: Pod, container: Reading) -> None:
     for source in container["envFrom"].items():
         if pod.takes(source, "podTemplate.spec.containers[0].envFrom", "by reference"):
             pod.container().setdefault("envFrom", []).append(source.value)
-    handled = {
-        "name",
-        "image",
-        "command",
-        "args",
-        "resources",
-        "env",
-        "envFrom",
-        "volumeMounts",
-        *CONTAINER_VALUES,
-    }
-    for key in sorted(set(container.mapping()) - handled):
+    for key in sorted(set(container.mapping()) - CONTAINER_ELSEWHERE - {*CONTAINER_VALUES}):
         container[key].left(LEFT.get(key, BY_HAND))
 
 

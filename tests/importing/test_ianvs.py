@@ -226,6 +226,18 @@ def test_two_algorithms_are_one_job_with_a_grid_over_their_names() -> None:
         assert "differs from the first algorithm" in remark
 
 
+def test_an_algorithm_of_another_paradigm_is_left() -> None:
+    files = benchmark()
+    listed = files["bench.yaml"]["benchmarkingjob"]["test_object"]["algorithms"]
+    listed.append({"name": "plain", "url": "./plain/algorithm.yaml"})
+    files["./plain/algorithm.yaml"] = algorithm("FedAvg")
+    files["./plain/algorithm.yaml"]["algorithm"]["paradigm_type"] = "federatedlearning"
+    imported = from_ianvs(files)
+    assert valid(imported).spec.tasks.count == 3
+    ((target, remark),) = fates(imported)["./plain/algorithm.yaml: algorithm.paradigm_type"]
+    assert (target, remark[:7]) == ("", "differs")
+
+
 def test_the_same_field_twice_keeps_the_first() -> None:
     imported = from_ianvs(module("FedAvg", learning_rate=[0.1], lr=[0.2]))
     assert valid(imported).spec.training.optimizer.learning_rate == 0.1

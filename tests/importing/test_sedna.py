@@ -333,6 +333,14 @@ class TestEnvironment:
             ("", "spec.training.localEpochs takes no such value")
         ]
 
+    def test_rounds_that_cannot_be_are_left(self) -> None:
+        job = sedna_job()
+        job["spec"]["aggregationWorker"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "0"
+        imported = from_sedna(job)
+        assert valid(imported).spec.training.rounds_per_task == 5
+        place = f"{JOB}: spec.aggregationWorker.template.spec.containers[0].env[0].value"
+        assert fates(imported)[place] == [("", "spec.training.roundsPerTask takes no such value")]
+
     def test_the_rule_of_the_aggregator(self) -> None:
         job = sedna_job()
         env = job["spec"]["aggregationWorker"]["template"]["spec"]["containers"][0]["env"]
@@ -419,6 +427,7 @@ class TestData:
         ([[1]], "is a list, not a mapping"),
         (sedna_objects(), "no object is a FederatedLearningJob: there are 'Dataset', 'Model', 'Secret'"),
         ([sedna_job(), sedna_job()], "document 2: kind: a second FederatedLearningJob: keep one in a file"),
+        ([{"kind": "List", "items": []}], "kind: no object is a FederatedLearningJob: there are none: add"),
         ([{**sedna_job(), "apiVersion": "v1"}], "apiVersion: is 'v1', not of Sedna: write sedna.io/v1alpha1"),
         ([{**sedna_job(), "metadata": {}}], "metadata.name: is missing"),
         ([{**sedna_job(), "spec": {}}], "spec.aggregationWorker.template.spec.containers: is missing"),
