@@ -27,6 +27,8 @@ DEEPEST = 100
 """Deepest nesting of mappings and lists."""
 WIDTH = 110
 """Columns after which long text that is written is folded."""
+BREAKS = frozenset("\x85\u2028\u2029")
+"""Line breaks of YAML 1.1 that only double quotes keep as they are."""
 
 _TAG = "tag:yaml.org,2002:"
 _WORDS: dict[str, bool | None] = {
@@ -62,7 +64,7 @@ class _Dumper(yaml.SafeDumper):
     def text(self, text: str) -> yaml.Node:
         """Return the node of a string."""
         try:
-            same = resolve_plain(text) == text
+            same = resolve_plain(text) == text and BREAKS.isdisjoint(text)
         except ValueError:
             same = False
         return self.represent_scalar(_TAG + "str", text, None if same else '"')

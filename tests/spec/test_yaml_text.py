@@ -253,6 +253,13 @@ def test_text_that_looks_like_something_else_stays_text(spelling: str) -> None:
     assert all(isinstance(value, str) for value in found.values())
 
 
+@pytest.mark.parametrize(
+    "text", ["\x85", "a\u2028b", "\u2029", "a\n\x85", "\ufeff", "\x07", "a: b # c", "\t", " a "]
+)
+def test_characters_that_yaml_would_fold_are_kept(text: str) -> None:
+    assert load_yaml(dump_yaml({text: [text]})) == {text: [text]}
+
+
 def test_equal_parts_are_written_in_full() -> None:
     part = {"limits": {"memory": "2Gi"}}
     assert "&" not in dump_yaml({"a": part, "b": part})
