@@ -28,6 +28,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+import_app = typer.Typer(
+    help="Write a job file from one of another system, and say what has no counterpart.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(import_app, name="import")
+
+Imported = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The file to import; files that it names are read too.")
+]
+ImportedTo = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="JOB.YAML", help="New file to write; default: standard output."),
+]
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The job file.", show_default=False)]
 
 
@@ -181,6 +195,30 @@ def crd() -> None:
 
         print(render_crd(), end="")
         return 0
+
+    _carry_out(body)
+
+
+@import_app.command("ianvs")
+def import_ianvs(file: Imported, out: ImportedTo = None) -> None:
+    """Write the job for a benchmarking job of KubeEdge's Ianvs, and list what has no counterpart."""
+
+    def body() -> int:
+        from engram.importing.command import import_ianvs
+
+        return import_ianvs(file, out)
+
+    _carry_out(body)
+
+
+@import_app.command("sedna")
+def import_sedna(file: Imported, out: ImportedTo = None) -> None:
+    """Write the job for a FederatedLearningJob of KubeEdge's Sedna, and list what has no counterpart."""
+
+    def body() -> int:
+        from engram.importing.command import import_sedna
+
+        return import_sedna(file, out)
 
     _carry_out(body)
 

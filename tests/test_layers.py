@@ -28,6 +28,7 @@ def modules_after(statement: str) -> set[str]:
         "import engram.metrics.measures",
         "import engram.learning",
         "import engram.report",
+        "import engram.importing.command",
     ],
 )
 def test_import_stays_light(statement: str) -> None:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from engram.errors import CheckpointError
 from engram.federation.history import History, TaskRow
 from engram.federation.messages import Hello
@@ -21,6 +19,7 @@ from engram.run.composition import Composition
 from engram.run.directory import RunDirectory, write_text
 from engram.run.facts import cost, dataset_facts, split_facts, warnings, worker_facts
 from engram.run.observers import Silent
+from engram.spec.yaml_text import dump_yaml
 
 Status = Literal["complete", "failed", "interrupted", "running"]
 
@@ -112,4 +111,4 @@ def record_text(record: Record) -> str:
 def write_job(path: Path, document: Mapping[str, Any]) -> None:
     """Write a job file with every default filled in."""
     head = "# The job as it ran, every default filled in. Run it again: engram run job.yaml\n"
-    write_text(path, head + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
+    write_text(path, head + dump_yaml(dict(document)))

@@ -4,7 +4,8 @@ kubectl parses with sigs.k8s.io/yaml (go-yaml v2) and sends JSON. Its scalars ar
 base 60: `on` is true, `012` is 10, `1_000` is 1000, `1e-3` is a number (which PyYAML makes a string), `08` is
 8, `1:30` and `2024-01-01` are strings. Through JSON a float with no fraction becomes an integer. On top of
 that we refuse what kubectl lets pass in silence or what cannot be sent: a key given twice, NaN and infinity,
-tags, and aliases that expand without bound.
+tags, and aliases that expand without bound. `dump_yaml` is the way back: it quotes what would be read as
+something else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ MOST_VALUES = 200_000
 """Most values of one document, aliases expanded."""
 DEEPEST = 100
 """Deepest nesting of mappings and lists."""
+WIDTH = 110
+"""Columns after which long text that is written is folded."""
+BREAKS = frozenset("\x85\u2028\u2029")
+"""Line breaks of YAML 1.1 that only double quotes keep as they are."""
 
 _TAG = "tag:yaml.org,2002:"
 _WORDS: dict[str, bool | None] = {
@@ -47,6 +52,25 @@ class _Loader(yaml.SafeLoader):
         if kind is yaml.ScalarNode:
             return "plain" if implicit[0] else _TAG + "str"
         return _TAG + ("seq" if kind is yaml.SequenceNode else "map")
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer; text that would not come back as itself is quoted, and nothing is an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts in full each time."""
+        return True
+
+    def text(self, text: str) -> yaml.Node:
+        """Return the node of a string."""
+        try:
+            same = resolve_plain(text) == text and BREAKS.isdisjoint(text)
+        except ValueError:
+            same = False
+        return self.represent_scalar(_TAG + "str", text, None if same else '"')
+
+
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def resolve_plain(text: str) -> str | int | float | bool | None:
@@ -98,6 +122,14 @@ def load_yaml(text: str, file: str = "") -> Any:
         remedy = "keep one" if documents else "write one"
         raise ConfigurationError(f"found {found} where one is meant", file=file, remedy=remedy)
     return documents[0]
+
+
+def dump_yaml(value: Any) -> str:
+    """Return plain data as YAML text from which `load_yaml` (and kubectl) read the same data again.
+
+    PyYAML's own dumper leaves the text `1e-3` without quotes, which both would read as a number.
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
 
 
 def load_documents(text: str, file: str = "") -> list[Any]:

@@ -33,7 +33,10 @@ def test_version(engram: Engram) -> None:
 
 def test_help_names_every_command(engram: Engram) -> None:
     shown = engram("--help").stdout
-    for command in ("run", "validate", "report", "metrics", "crd", "aggregator", "worker", "reporter"):
+    for command in (
+        *("run", "validate", "report", "metrics", "crd", "import"),
+        *("aggregator", "worker", "reporter"),
+    ):
         assert command in shown
         assert engram(command, "--help").exit_code == 0
 

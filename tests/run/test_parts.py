@@ -21,8 +21,9 @@ from engram.run.endpoints import Endpoints
 from engram.run.identity import find_worker, read_key
 from engram.run.observers import Lines, size
 from engram.run.ports import LOOPBACK, Reservation
+from engram.run.recording import write_job
 from engram.run.runner import resume_command
-from engram.run.source import FOLDER_ANNOTATION, place_of, with_origin
+from engram.run.source import FOLDER_ANNOTATION, load_mapping, place_of, with_origin
 from engram.run.stop import Stop
 from engram.run.watch import LineTail
 from engram.run.worker import missing_gpu
@@ -113,6 +114,15 @@ def test_a_copied_job_remembers_the_folder_it_came_from(document: dict[str, Any]
     gone = parse_job(with_origin(parse_job(document).dump(), tmp_path / "gone"))
     assert place_of(gone, tmp_path / "job.yaml").folder == tmp_path
     assert FOLDER_ANNOTATION in with_origin(copied.dump(), tmp_path)["metadata"]["annotations"]
+
+
+def test_the_job_of_a_run_directory_is_read_back_as_it_was(document: dict[str, Any], tmp_path: Path) -> None:
+    environment = [{"name": "learning_rate", "value": "1e-3"}, {"name": "on", "value": "012"}]
+    pod = {"spec": {"containers": [{"name": "main", "env": environment}]}}
+    document["spec"]["workers"][0]["podTemplate"] = pod
+    resolved = parse_job(document).dump()
+    write_job(tmp_path / "resolved.yaml", resolved)
+    assert load_mapping(tmp_path / "resolved.yaml") == resolved
 
 
 @pytest.mark.parametrize(

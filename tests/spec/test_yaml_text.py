@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engram.errors import ConfigurationError
-from engram.spec.yaml_text import MOST_CHARACTERS, load_documents, load_yaml, resolve_plain
+from engram.spec.yaml_text import MOST_CHARACTERS, dump_yaml, load_documents, load_yaml, resolve_plain
 
 KUBECTL: list[tuple[str, Any]] = [
     # booleans of YAML 1.1, in three spellings each and no other
@@ -232,3 +232,34 @@ def test_differs_from_pyyaml_where_kubectl_does() -> None:
     text = "a: 1e-3\nb: 1:30\nc: 2024-01-01\nd: 08\n"
     assert load_yaml(text) != yaml.safe_load(text)
     assert load_yaml(text) == {"a": 0.001, "b": "1:30", "c": "2024-01-01", "d": 8}
+
+
+PLAIN_DATA = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda value: "inf" not in repr(value))
+
+
+@given(PLAIN_DATA)
+def test_what_is_dumped_is_read_back(value: Any) -> None:
+    assert load_yaml(dump_yaml([value])) == [value]
+
+
+@given(st.sampled_from([spelling for spelling, _ in KUBECTL]))
+def test_text_that_looks_like_something_else_stays_text(spelling: str) -> None:
+    found = load_yaml(dump_yaml({"a": spelling, spelling: "a"}))
+    assert found == {"a": spelling, spelling: "a"}
+    assert all(isinstance(value, str) for value in found.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["\x85", "a\u2028b", "\u2029", "a\n\x85", "\ufeff", "\x07", "a: b # c", "\t", " a "]
+)
+def test_characters_that_yaml_would_fold_are_kept(text: str) -> None:
+    assert load_yaml(dump_yaml({text: [text]})) == {text: [text]}
+
+
+def test_equal_parts_are_written_in_full() -> None:
+    part = {"limits": {"memory": "2Gi"}}
+    assert "&" not in dump_yaml({"a": part, "b": part})
