@@ -293,7 +293,7 @@ class TestTemplates:
         )
         data = job.spec.dataset.model_copy(update={"volume": {"emptyDir": {}}})
         job = job.model_copy(update={"spec": job.spec.model_copy(update={"dataset": data})})
-        mounted = [*aggregator_volumes(job, SETTINGS), *worker_volumes(job, stateful)]
+        mounted = [*aggregator_volumes(job), *worker_volumes(job, stateful)]
         names = {item.volume["name"] for item in mounted} | {"data"}
         assert names == set(OWN_VOLUMES)
 
