@@ -15,7 +15,7 @@ from engram_operator.model import Live
 from engram_operator.patching import decisive
 from engram_operator.status.rejections import Refused, explain_refused, recently_refused
 from tests.control.builders import NOW, condition, live
-from tests.control.simulation import World, says, status, up
+from tests.control.simulation import FLEET, World, says, started, status, up
 
 A, B = "trainworker-edge-0", "trainworker-edge-1"
 
@@ -166,6 +166,16 @@ def test_the_end_of_a_task_is_said() -> None:
     world.changes["live"] = live(round=6, stage="rounds")
     world.settle()
     assert status(world)["reason"] == Reason.TRAINING
+
+
+def test_the_first_that_is_told_of_a_run_is_that_it_trains() -> None:
+    world = started()
+    world.pods, world.changes["live"] = FLEET, consolidating()
+    world.step()
+    assert status(world)["reason"] == Reason.TRAINING
+    world.settle()
+    assert status(world)["reason"] == Reason.CONSOLIDATING
+    assert world.events == [Reason.TRAINING]
 
 
 def test_a_hundred_tasks_make_no_event_and_no_write_before_its_time() -> None:

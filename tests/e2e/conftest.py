@@ -32,6 +32,8 @@ from tests.e2e.jobs import Jobs
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM, OPERATOR = "engram-system", "engram-operator"
 """Namespace and Deployment of `deploy/`."""
+OURS = {"operator", "user"}
+"""Fixtures of tests whose pods run the images of this tree."""
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +49,7 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         if not named:
             lifecycle.sweep()
             node_level.check()
-            if any("operator" in getattr(item, "fixturenames", ()) for item in request.session.items):
+            if any(OURS & set(getattr(item, "fixturenames", ())) for item in request.session.items):
                 base_image.archives()
             lifecycle.up(directory, node_level.NAMES, owned=True)
     except node_level.NodesImpossible as reason:

@@ -186,7 +186,7 @@ def _coming(situation: Situation) -> tuple[Reason, str]:
     figures = situation.figures
     if situation.running:
         progress = figures.progress
-        if figures.consolidating:
+        if figures.consolidating and situation.was_running:  # the first thing told of a run is that it trains
             where = f"Task {progress.get('task')} of {progress.get('tasks')} has ended"
             return Reason.CONSOLIDATING, f"{where}: workers send what the algorithm keeps of it."
         if figures.started:
