@@ -11,7 +11,7 @@
     │   └── ContactLostError        exit 75   no contact with the aggregator for runPolicy.orphanSeconds
     ├── CheckpointError             exit 42   a checkpoint cannot be written or read; the one before is kept
     └── FederationError             exit 1    the run cannot go on (backoff limit, deadline)
-        ├── QuorumError             exit 1    too few workers at a deadline, with deadlinePolicy Fail
+        ├── QuorumError             exit 42   too few workers at a deadline, with deadlinePolicy Fail
         └── ProtocolError           exit 1    bytes that are no message of ours
 
 `engram run` and the other commands that a person types report bad input of every kind, data included, with
@@ -107,8 +107,12 @@ class FederationError(EngramError):
 
 
 class QuorumError(FederationError):
-    """Fewer workers than the quorum at a deadline, with `aggregation.deadlinePolicy: Fail`."""
+    """Fewer workers than the quorum at a deadline, with `aggregation.deadlinePolicy: Fail`.
 
+    Not tried again: that is what the policy asks for.
+    """
+
+    exit_code = 42
     reason = "QuorumNotReached"
 
 

@@ -45,7 +45,7 @@ from engram.spec.status import MetricsStatus, ProgressStatus
 
 SAVE_SECONDS = 50.0
 """How long a checkpoint may take when the process is told to stop; pods are killed after a minute."""
-_FOR_GOOD = frozenset(row.code for row in EXIT_MEANINGS if row.aggregator in (None, "FailJob"))
+FOR_GOOD = frozenset(row.code for row in EXIT_MEANINGS if row.aggregator in (None, "FailJob"))
 """Exit codes that Kubernetes makes no other pod after."""
 
 
@@ -143,7 +143,7 @@ def run_aggregator(options: AggregatorOptions, pod: Pod) -> int:
             code = _code(outcome)
             pod.leave(code, outcome.message, outcome.cause)
             # A crash is tried again, and the record of that try is the one that counts.
-            run.waits = options.grace_seconds > 0 and code in _FOR_GOOD
+            run.waits = options.grace_seconds > 0 and code in FOR_GOOD
             run.server.linger(options.grace_seconds if run.waits else 0.0, pod.asked)
     return _exit_code(outcome)
 

@@ -23,7 +23,7 @@ CODES: Mapping[Reason, ExitCode] = {
     Reason.DATA_ERROR: ExitCode.DATA,
     Reason.WORKER_REFUSED: ExitCode.REFUSED,
     Reason.AGGREGATOR_UNREACHABLE: ExitCode.RETRY,
-    Reason.QUORUM_NOT_REACHED: ExitCode.FAILURE,
+    Reason.QUORUM_NOT_REACHED: ExitCode.CONFIGURATION,
 }
 """Reasons that a process leaves, and the exit code that it leaves with each."""
 

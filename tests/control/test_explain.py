@@ -415,8 +415,9 @@ SHORTAGE = "round 3 of task 1: 1 of 2 workers at the deadline of 600 s, missing 
 
 
 def test_a_round_that_gave_up_waiting() -> None:
-    found = explain(ended(None, 1, summary(1, SHORTAGE, "QuorumNotReached")), AGGREGATOR)
-    assert (found.reason, found.message) == (Reason.QUORUM_NOT_REACHED, SHORTAGE)
+    found = explain(ended(None, 42, summary(42, SHORTAGE, "QuorumNotReached")), AGGREGATOR)
+    assert (found.reason, found.final) == (Reason.QUORUM_NOT_REACHED, True)
+    assert found.message == f"{SHORTAGE}; then delete the job and apply it anew"
     old = explain(ended(None, 1, summary(1, SHORTAGE)), AGGREGATOR)
     assert old.reason is Reason.AGGREGATOR_RESTARTING, "words are not searched for a cause"
     assert SHORTAGE in old.message

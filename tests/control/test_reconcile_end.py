@@ -310,8 +310,8 @@ FAILURES: dict[str, tuple[PodView, str, Reason, str]] = {
         "limit 64Mi",
     ),
     "quorum with policy Fail": (
-        error(1, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s", "QuorumNotReached"),
-        "BackoffLimitExceeded",
+        error(42, "round 1 of task 1: 1 of 2 workers at the deadline of 600 s", "QuorumNotReached"),
+        "PodFailurePolicy",
         Reason.QUORUM_NOT_REACHED,
         "1 of 2 workers",
     ),

@@ -318,7 +318,7 @@ def test_policy_fail_ends_the_run(make_desk: MakeDesk) -> None:
     assert [letter.worker for letter in letters] == [A, B, C]
     assert all(finish.reason == "failed" for finish in of(Finish, letters))
     outcome = desk.outcome
-    assert (outcome.reason, outcome.exit_code, outcome.cause) == ("failed", 1, "QuorumNotReached")
+    assert (outcome.reason, outcome.exit_code, outcome.cause) == ("failed", 42, "QuorumNotReached")
     assert desk.connect(A) == [Outgoing(A, Finish("failed", outcome.message))]
 
 

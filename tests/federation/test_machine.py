@@ -134,7 +134,7 @@ def test_policy_fail_ends_the_run_with_the_numbers_and_the_remedy() -> None:
     drive.round(1, 1, A)
     [end] = drive.after(100)
     assert isinstance(end, act.End)
-    assert (end.reason, end.exit_code, end.cause) == ("failed", 1, "QuorumNotReached")
+    assert (end.reason, end.exit_code, end.cause) == ("failed", 42, "QuorumNotReached")
     assert "round 1 of task 1: 1 of 3 workers" in end.message
     assert "missing b, c" in end.message
     assert "roundDeadlineSeconds" in end.message

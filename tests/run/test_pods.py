@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engram.run.aggregator import FOR_GOOD
 from engram.spec.compact import unpack
 from engram.spec.last_word import read
 from engram.spec.names import Reason, SpecKey
@@ -107,13 +108,17 @@ def test_a_job_over_tls_leaves_its_result_in_the_termination_message(
     assert workers[0].last_word == "done"
 
 
-def test_a_failure_that_is_tried_again_does_not_wait_for_a_report(
+def test_a_quorum_that_is_missed_ends_a_run_for_good_where_the_policy_says_so(
     make_pods: MakePods, document: dict[str, Any]
 ) -> None:
     document["spec"]["aggregation"] = {"roundDeadlineSeconds": 1, "deadlinePolicy": "Fail"}
-    aggregator = make_pods().aggregator("--grace", "600")
-    assert aggregator.end() == 1  # nobody came; Kubernetes starts another pod, whose record counts
-    assert "quorum" in aggregator.summary.message
+    aggregator = make_pods().aggregator()
+    assert aggregator.end() == 42  # nobody came, and no other pod would change that
+    assert aggregator.summary.reason == Reason.QUORUM_NOT_REACHED
+
+
+def test_only_an_end_that_no_other_pod_follows_waits_for_a_report() -> None:
+    assert {0, 42, 43, 44} == FOR_GOOD
 
 
 def test_the_report_pod_ends_the_aggregators_wait_and_reports_what_a_local_run_reports(

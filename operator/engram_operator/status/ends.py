@@ -184,8 +184,6 @@ def _by_exit_code(pod: PodView, main: ContainerView, subject: str) -> Finding:
         return Finding(
             known, f"stopped with its state saved{said}; Kubernetes starts it again", subject, finished
         )
-    if reason is not None:
-        return Finding(reason, words, subject, finished)
     said = f": {words}" if words else f": {meaning_of(code)}"
     return Finding(_failed(subject), f"exit code {code}{said}{_AGAIN}", subject, finished)
 
