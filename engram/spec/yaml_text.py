@@ -17,13 +17,12 @@ from typing import Any
 import yaml
 
 from engram.errors import ConfigurationError
+from engram.spec.nesting import DEEPEST
 
 MOST_CHARACTERS = 3 * 1024 * 1024
 """Longest text that is parsed: twice what an API server stores."""
 MOST_VALUES = 200_000
 """Most values of one document, aliases expanded."""
-DEEPEST = 100
-"""Deepest nesting of mappings and lists."""
 
 _TAG = "tag:yaml.org,2002:"
 _WORDS: dict[str, bool | None] = {
