@@ -67,6 +67,9 @@ class JobTable:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def __contains__(self, key: JobKey) -> bool:
+        return key in self._jobs
+
     def __iter__(self) -> Iterator[JobKey]:
         return iter(tuple(self._jobs))
 

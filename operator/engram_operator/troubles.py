@@ -71,7 +71,7 @@ class Troubles:
         if short or stuck:
             waits.append(AGAIN_SECONDS)
         else:
-            del self._read[key]
+            self._read.pop(key, None)
         return Found(
             {job.name: message for job, message in zip(short, refusals, strict=True) if message},
             {pod.name: message for pod, message in zip(stuck, warnings, strict=True) if message},
@@ -98,7 +98,7 @@ class Troubles:
         return overdue
 
     async def _newest(self, key: JobKey, uid: str, selector: str) -> str:
-        known = self._read[key].get(uid)
+        known = self._read.get(key, {}).get(uid)
         if known is not None and self._clock() - known[0] < AGAIN_SECONDS:
             return known[1]
         query = {"fieldSelector": f"involvedObject.uid={uid},{selector}", "limit": str(MOST_EVENTS)}

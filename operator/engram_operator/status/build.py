@@ -140,7 +140,7 @@ def write_in(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> f
     start = parse_time(new.get("startTime"))
     if new["phase"] != Phase.STARTING or start is None:
         return 0.0
-    return max(0.0, (start + _CALM - now).total_seconds())
+    return max(0.0, min(_CALM, start + _CALM - now).total_seconds())
 
 
 def _decisive(status: Mapping[str, Any]) -> Any:
@@ -227,4 +227,4 @@ def _flaps(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> boo
     start = parse_time(old.get("startTime"))
     if before is None or before.since is None or start is None or before.since <= start:
         return False
-    return (now - before.since).total_seconds() < _QUIET_SECONDS
+    return 0.0 <= (now - before.since).total_seconds() < _QUIET_SECONDS

@@ -220,7 +220,7 @@ def _binding(pod: PodView, now: datetime) -> timedelta:
     scheduled = pod.conditions.get("PodScheduled")
     if scheduled is None or _UNBOUND not in scheduled.message:
         return timedelta()
-    return (scheduled.since or now) + BINDING - now
+    return min(BINDING, (scheduled.since or now) + BINDING - now)
 
 
 def slow_after(pod: PodView, now: datetime) -> float | None:
@@ -231,7 +231,7 @@ def slow_after(pod: PodView, now: datetime) -> float | None:
     main, since = pod.main, _scheduled_since(pod)
     if pod.phase != "Pending" or since is None or (main is not None and main.state != "waiting"):
         return None
-    left = (since + LONG_CREATION - now).total_seconds()
+    left = min(LONG_CREATION, since + LONG_CREATION - now).total_seconds()
     return left if left > 0 else None
 
 
