@@ -375,7 +375,8 @@ class Plan:
     apply: tuple[Object, ...] = ()
     """By server-side apply under our field manager."""
     create: tuple[Object, ...] = ()
-    """Jobs and Secrets: created once, never overwritten (AlreadyExists is no error, it is seen next time)."""
+    """Jobs and the Secret of the credentials: created once, never overwritten. AlreadyExists is no error, it
+    is seen next time."""
     patch: tuple[Patch, ...] = ()
     delete: tuple[Removal, ...] = ()
     status: Object | None = None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engram_operator.model import Credentials
@@ -264,5 +266,24 @@ def test_a_node_in_doubt_is_newer_than_the_list_of_all() -> None:
             assert nodes is not None
             found = {view.name: view.ready.status for view in nodes if view.ready is not None}
             assert found == {"cloud": "True", "edge1": "Unknown"}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("ticks", range(12))
+def test_a_job_that_is_forgotten_while_it_is_looked_at_is_no_failure(ticks: int) -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            loop = asyncio.get_running_loop()
+
+            def later(left: int) -> None:
+                if left:
+                    loop.call_soon(later, left - 1)
+                else:
+                    it.cluster.forget(KEY)
+
+            later(ticks)
+            assert (await it.look()).observed.complete
 
     run(scenario())
