@@ -16,13 +16,17 @@ from pydantic import ValidationError
 from engram.errors import ConfigurationError
 from engram.spec.job import FederatedIncrementalJob
 from engram.spec.names import API_VERSION, KIND
+from engram.spec.nesting import DEEPEST, too_deep
 from engram.spec.problems import as_error
 from engram.spec.schema import schema_of
 from engram.spec.validation import check_job
-from engram.spec.wording import invalid_values, unknown_fields, without_nulls
+from engram.spec.wording import invalid_values, path_text, unknown_fields, without_nulls
 from engram.spec.yaml_text import load_documents, load_yaml
 
 __all__ = ["load_job", "load_jobs", "load_yaml", "parse_job"]
+
+_NAMED = 4
+"""Steps of the path that names what nests too deeply: down to `spec.workers[0].podTemplate`."""
 
 
 def load_job(path: Path | str) -> FederatedIncrementalJob:
@@ -57,7 +61,9 @@ def parse_job(mapping: Mapping[str, Any], file: str = "") -> FederatedIncrementa
     """
     _check_kind(mapping, file)
     schema = schema_of(FederatedIncrementalJob)
-    content = without_nulls({key: value for key, value in mapping.items() if key != "status"}, schema)
+    said = {key: value for key, value in mapping.items() if key != "status"}
+    _check_depth(said, file)
+    content = without_nulls(said, schema)
     problems = list(unknown_fields(content, schema, schema))
     job = None
     try:
@@ -86,6 +92,18 @@ def _read(path: Path) -> str:
         ) from None
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", file=str(path)) from error
+
+
+def _check_depth(mapping: Mapping[str, Any], file: str) -> None:
+    """Refuse what nests more deeply than anything that walks a job can follow."""
+    path = too_deep(mapping)
+    if path is not None:
+        raise ConfigurationError(
+            "nested too deeply",
+            field=path_text(path[:_NAMED]),
+            file=file,
+            remedy=f"nest at most {DEEPEST} levels",
+        )
 
 
 def _check_kind(mapping: object, file: str) -> None:

@@ -7,9 +7,11 @@ Nothing has a default: an absent field is one that is not known.
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from engram.spec.base import Spec
 from engram.spec.names import Phase, WorkerCondition
@@ -17,11 +19,28 @@ from engram.spec.names import Phase, WorkerCondition
 MOST_WORKER_STATUSES = 20
 MOST_TASK_STATUSES = 100
 MOST_CONDITIONS = 16
+MOST_NUMBER = 2**53 - 1
+"""Every reader of JSON takes whole numbers up to here as they are."""
+
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})"
+)
+
+
+def _check_time(text: str) -> str:
+    """Refuse what the API server does not take as a date-time (RFC 3339)."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("no time such as 2026-01-02T12:00:00Z")
+    datetime.fromisoformat(text)
+    return text
+
 
 Text = Annotated[str, Field(max_length=253)]
 Message = Annotated[str, Field(max_length=1024)]
-Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
-Number = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
+Time = Annotated[
+    str, Field(max_length=32, json_schema_extra={"format": "date-time"}), AfterValidator(_check_time)
+]
+Number = Annotated[int, Field(ge=0, le=MOST_NUMBER)]
 Decimal = Annotated[str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Restarts = Annotated[int, Field(ge=0, le=2_147_483_647)]
 

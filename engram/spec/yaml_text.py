@@ -18,13 +18,12 @@ from typing import Any
 import yaml
 
 from engram.errors import ConfigurationError
+from engram.spec.nesting import DEEPEST
 
 MOST_CHARACTERS = 3 * 1024 * 1024
 """Longest text that is parsed: twice what an API server stores."""
 MOST_VALUES = 200_000
 """Most values of one document, aliases expanded."""
-DEEPEST = 100
-"""Deepest nesting of mappings and lists."""
 WIDTH = 110
 """Columns after which long text that is written is folded."""
 BREAKS = frozenset("\x85\u2028\u2029")

@@ -30,6 +30,10 @@ from engram_operator.preflight import check
 from engram_operator.reconcile import reconcile
 from engram_operator.settings import Settings, read_settings
 
+DEEPEST_JSON = 12_000
+"""Levels of JSON that can be read: the API server takes 10,000 of an object, and kopf, which reads every job,
+ends at one that it cannot read. From Python 3.12 on the parser has a limit of its own, about as high."""
+
 logger = logging.getLogger("engram_operator")
 
 
@@ -39,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments, os.environ)
         settings = replace(settings, in_cluster=runs_in_pod(settings))
         _log(settings)
+        sys.setrecursionlimit(DEEPEST_JSON)
         broken = asyncio.run(operate(settings))
     except EngramError as error:
         print(f"engram-operator: {error}", file=sys.stderr)

@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.rest import RESTResponse
 
 from engram.spec.names import API_VERSION, KIND, PLURAL
 from engram_operator.errors import ApiError
@@ -30,6 +29,8 @@ USER_AGENT = "engram-operator"
 
 MOST_BYTES = 32 * 2**20
 """Of one answer; pages of lists are far smaller."""
+LINE_BYTES = 2 * 2**20
+"""Half of the longest line of a watch; a stored object has 1.5 MiB at most."""
 SILENT_SECONDS = 75.0
 """A watch without a line for so long is dead: bookmarks come every minute."""
 
@@ -76,7 +77,7 @@ class Api:
 
     def __init__(self, login: Callable[[], Awaitable[Configuration]], settings: Settings) -> None:
         self._login = login
-        self._client: ApiClient | None = None
+        self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._limits = aiohttp.ClientTimeout(total=settings.request_seconds, connect=settings.connect_seconds)
         self._stream = aiohttp.ClientTimeout(
@@ -85,9 +86,9 @@ class Api:
 
     async def close(self) -> None:
         """Close all connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.rest_client.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.session.close()
 
     async def request(
         self,
@@ -119,10 +120,10 @@ class Api:
 
     async def _answer(self, call: _Call) -> bytes:
         async with _failures(call.method, call.path):
-            client = await self._connected()
-            response = await _send(client, call)
+            connection = await self._connected()
+            response = await _send(connection, call)
             if response.status == 401:
-                await self._dropped(client)
+                await self._dropped(connection)
                 response = await _send(await self._connected(), call)
             text = await _read(response)
         if not 200 <= response.status < 300:
@@ -137,29 +138,45 @@ class Api:
         """
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true"}
         async with _failures("WATCH", path):
-            client = await self._connected()
-            response = await _send(client, _Call("GET", path, asked, None, JSON, self._stream))
+            connection = await self._connected()
+            response = await _send(connection, _Call("GET", path, asked, None, JSON, self._stream))
             try:
                 if response.status != 200:
                     if response.status == 401:
-                        await self._dropped(client)
+                        await self._dropped(connection)
                     raise _error(response.status, await _read(response), "WATCH", path)
-                async for line in response.response.content:
+                async for line in response.content:
                     yield _event(line, path)
             finally:
-                response.response.close()
+                response.close()
 
-    async def _connected(self) -> ApiClient:
+    async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._client is None:
-                self._client = ApiClient(await self._login())
-                self._client.user_agent = USER_AGENT
-            return self._client
+            if self._connection is None:
+                self._connection = _connect(await self._login())
+            return self._connection
 
-    async def _dropped(self, client: ApiClient) -> None:
+    async def _dropped(self, connection: _Connection) -> None:
         """Log in anew at the next request, unless another request has seen to it already."""
-        if self._client is client:
+        if self._connection is connection:
             await self.close()
+
+
+class _Connection(NamedTuple):
+    client: ApiClient
+    """Knows the certificates and the login; it is not sent through, because it follows redirects."""
+    session: aiohttp.ClientSession
+
+
+def _connect(configuration: Configuration) -> _Connection:
+    client = ApiClient(configuration)
+    client.user_agent = USER_AGENT
+    connector = aiohttp.TCPConnector(
+        limit=configuration.connection_pool_maxsize, ssl=client.rest_client.ssl_context
+    )
+    return _Connection(
+        client, aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=LINE_BYTES)
+    )
 
 
 class _Call(NamedTuple):
@@ -172,11 +189,22 @@ class _Call(NamedTuple):
     accept: str = JSON
 
 
-async def _send(client: ApiClient, call: _Call) -> RESTResponse:
+async def _send(connection: _Connection, call: _Call) -> aiohttp.ClientResponse:
+    """Send a request. No redirect is followed: a job's own pod may answer what the API server forwards."""
+    client, configuration = connection.client, connection.client.configuration
     headers = {**client.default_headers, "Accept": call.accept, "Content-Type": call.content_type}
     await client.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, call.body)
-    url = client.configuration.host + call.path + (f"?{urlencode(call.query)}" if call.query else "")
-    return await client.call_api(call.method, url, headers, call.body, _request_timeout=call.limits)
+    return await connection.session.request(
+        call.method,
+        configuration.host + call.path + (f"?{urlencode(call.query)}" if call.query else ""),
+        headers=headers,
+        data=None if call.body is None else json.dumps(call.body),
+        timeout=call.limits,
+        proxy=configuration.proxy,
+        proxy_headers=configuration.proxy_headers,
+        server_hostname=configuration.tls_server_name,
+        allow_redirects=False,
+    )
 
 
 @asynccontextmanager
@@ -190,13 +218,13 @@ async def _failures(method: str, path: str) -> AsyncIterator[None]:
         raise ApiError(0, "Unreachable", f"{method} {path}: {error or type(error).__name__}") from error
 
 
-async def _read(response: RESTResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Return the body; refuse one that would fill the memory."""
     data = bytearray()
-    async for chunk in response.response.content.iter_any():
+    async for chunk in response.content.iter_any():
         data += chunk
         if len(data) > MOST_BYTES:
-            response.response.close()
+            response.close()
             raise ValueError(f"an answer of more than {MOST_BYTES} bytes")
     return bytes(data)
 
@@ -213,7 +241,7 @@ def _event(line: bytes, path: str) -> Object:
 def _parse(text: bytes, method: str, path: str) -> Object:
     try:
         found: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(0, "NoJson", f"{method} {path}: the answer is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ApiError(0, "NoJson", f"{method} {path}: the answer is no object")
@@ -224,7 +252,7 @@ def _error(status: int, text: bytes, method: str, path: str) -> ApiError:
     """Return the failure that a Status object describes, or what else the body says."""
     try:
         found: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         return ApiError(status, "", f"{method} {path}: HTTP {status}: {text[:200].decode(errors='replace')}")

@@ -90,6 +90,11 @@ class Controller:
         if known is not None and known["metadata"].get("uid") == job["metadata"].get("uid"):
             self._forget(key)
 
+    @property
+    def remembered(self) -> int:
+        """How many things this process remembers of jobs; of those that are gone it is none."""
+        return self._cluster.unfinished + len(self._pace)
+
     def ages(self) -> tuple[tuple[str, float], ...]:
         """Return what would be wrong if it were true for long, and the seconds for which it is."""
         return (
@@ -128,6 +133,9 @@ class Controller:
                 # The edge of the work on one job: a defect that it meets must not stop all others.
                 delay = self._failed(key)
                 logger.exception("%s: defect in the operator; again in %.0f s", key, delay)
+            if key not in self.table:
+                # Gone while it was worked on, which has remembered it anew.
+                self._forget(key)
             self.metrics.reconciled(result, self._clock.monotonic() - started)
 
     def _failed(self, key: JobKey) -> float:

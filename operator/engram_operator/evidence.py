@@ -137,7 +137,7 @@ def short_jobs(jobs: Iterable[JobView], pods: Iterable[PodView]) -> tuple[JobVie
 def stuck_pods(pods: Iterable[PodView], now: datetime) -> tuple[tuple[PodView, float], ...]:
     """Return pods that have a node and do not start, each with the seconds for which it has had it."""
     return tuple(
-        (pod, (now - pod.conditions["PodScheduled"].since).total_seconds())
+        (pod, max(0.0, (now - pod.conditions["PodScheduled"].since).total_seconds()))
         for pod in pods
         if pod.phase == "Pending"
         and pod.node

@@ -52,11 +52,31 @@ class Ending:
     """Whether the controller broke."""
 
 
+class NothingKept(kopf.DiffBaseStorage):
+    """What kopf keeps of a job to tell what has changed: nothing, nobody asks.
+
+    Else it would copy each job whole at each event, which a job that nests deeply breaks.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Return what may differ."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        """Return what was kept."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep it: the operator writes nothing of kopf's into jobs."""
+        return None
+
+
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """Return kopf's settings: a silent, single, standalone observer."""
     ours = kopf.OperatorSettings()
     ours.posting.enabled = False
     ours.peering.standalone = True
+    ours.persistence.diffbase_storage = NothingKept()
     # The CRD is checked at start; watching CRDs and namespaces would need rights that nothing else needs.
     ours.scanning.disabled = True
     ours.networking.request_timeout = settings.request_seconds

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from engram.spec.names import STATUS_PATH, STATUS_PORT, STATUS_PORT_NAME
 from engram_operator.api import Api, path_of
@@ -23,6 +25,8 @@ from engram_operator.model import JobKey, Live
 from engram_operator.observing import Clock
 from engram_operator.queue import WorkQueue
 from engram_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 3.0
 MOST_BYTES = 1 << 20
@@ -37,10 +41,14 @@ STALE_READINGS = 5
 
 
 class LiveReader:
-    """Reads one aggregator once."""
+    """Reads one aggregator once.
 
-    def __init__(self, api: Api, settings: Settings) -> None:
-        self._api, self._settings = api, settings
+    Args:
+        resolver: finds the address of a Service; None: as the system does.
+    """
+
+    def __init__(self, api: Api, settings: Settings, resolver: AbstractResolver | None = None) -> None:
+        self._api, self._settings, self._resolver = api, settings, resolver
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -56,14 +64,19 @@ class LiveReader:
             service = f"{aggregation_name(key.name)}:{STATUS_PORT_NAME}"
             path = path_of("Service", key.namespace, service, f"proxy{STATUS_PATH}")
             return await self._api.request("GET", path, seconds=ANSWER_SECONDS)
-        except (ApiError, aiohttp.ClientError, OSError, ValueError):
+        except (ApiError, aiohttp.ClientError, OSError, ValueError, RecursionError):
             return None
 
     async def _dial(self, key: JobKey) -> dict[str, object] | None:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=self._resolver),
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+            )
         host = f"{aggregation_name(key.name)}.{key.namespace}.svc.{self._settings.cluster_domain}"
-        async with self._session.get(f"http://{host}:{STATUS_PORT}{STATUS_PATH}") as answer:
+        url = f"http://{host}:{STATUS_PORT}{STATUS_PATH}"
+        # The job's own image answers: it does not choose where the operator goes next.
+        async with self._session.get(url, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
             text = bytearray()
@@ -128,7 +141,7 @@ class Poller:
     async def _read_all(self) -> None:
         while True:
             key = await self._queue.get()
-            found = await self._reader.read(key)
+            found = await self._answer(key)
             if key not in self._polled:
                 self._queue.done(key)
             elif found is None:
@@ -139,3 +152,11 @@ class Poller:
                 self._queue.done(key)
                 self._queue.add_after(key, self.interval)
                 self._fresh(key)
+
+    async def _answer(self, key: JobKey) -> Mapping[str, Any] | None:
+        try:
+            return await self._reader.read(key)
+        except Exception:
+            # The edge to what a job's own image serves: no answer of one may end the reading of all others.
+            logger.exception("%s: what its aggregator answers cannot be read", key)
+            return None

@@ -6,6 +6,7 @@ Every `from_object` takes plain data as the API server sends it and never fails 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ from engram.spec.names import (
 
 Object = dict[str, Any]
 """A Kubernetes object as plain data."""
+
+_INDEX = re.compile(r"[0-9]{1,6}")
+"""A completion index; whoever may make pods may write anything into the annotation."""
 
 
 class JobKey(NamedTuple):
@@ -146,7 +150,7 @@ class PodView:
         """Read a pod."""
         meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
         labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-        index = annotations.get(Annotation.COMPLETION_INDEX)
+        index = annotations.get(Annotation.COMPLETION_INDEX, "")
         containers = [ContainerView.from_object(item) for item in status.get("containerStatuses") or ()]
         mains = [item for item in spec.get("containers") or () if item.get("name") == MAIN_CONTAINER]
         limits = (mains[0].get("resources") or {}).get("limits") or {} if mains else {}
@@ -156,7 +160,7 @@ class PodView:
             uid=meta.get("uid") or "",
             role=labels.get(Label.ROLE, ""),
             group=labels.get(Label.GROUP, ""),
-            index=int(index) if index is not None and index.isdigit() else None,
+            index=int(index) if _INDEX.fullmatch(index) else None,
             owner=owners[0] if owners else "",
             node=spec.get("nodeName") or "",
             host_ip=status.get("hostIP") or "",
@@ -371,7 +375,8 @@ class Plan:
     apply: tuple[Object, ...] = ()
     """By server-side apply under our field manager."""
     create: tuple[Object, ...] = ()
-    """Jobs and Secrets: created once, never overwritten (AlreadyExists is no error, it is seen next time)."""
+    """Jobs and the Secret of the credentials: created once, never overwritten. AlreadyExists is no error, it
+    is seen next time."""
     patch: tuple[Patch, ...] = ()
     delete: tuple[Removal, ...] = ()
     status: Object | None = None

@@ -29,6 +29,9 @@ class Pace:
         self._clock = clock
         self._written: dict[JobKey, _Written] = {}
 
+    def __len__(self) -> int:
+        return len(self._written)
+
     def wait(self, key: JobKey, old: Mapping[str, Any], new: Mapping[str, Any], seconds: float) -> float:
         """Return the seconds to wait before `new` is written over `old`; 0: now.
 

@@ -12,7 +12,9 @@ from engram_operator.api import Api, path_of
 from engram_operator.errors import ApiError
 from engram_operator.model import JobView, PodView
 
-MOST_BYTES = 2 * MOST_LINES * LINE
+LAST_LINES = MOST_LINES + 50
+"""Of the log: the whole report, and what a process that ends may still say after it."""
+MOST_BYTES = 2 * LAST_LINES * LINE
 """Of the log's end: the whole report, and lines of others among its own."""
 
 
@@ -33,7 +35,7 @@ async def read_report(api: Api, namespace: str, job: JobView, pods: Iterable[Pod
         return Found(problem="the report's pod is gone, and its log with it")
     query = {
         "container": MAIN_CONTAINER,
-        "tailLines": str(MOST_LINES),
+        "tailLines": str(LAST_LINES),
         "limitBytes": str(MOST_BYTES),
     }
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from engram.spec.names import Label
+from engram.spec.nesting import DEEPEST
 from engram_operator.model import JobKey, Object
 
 View = TypeVar("View")
@@ -36,21 +37,24 @@ def owner_key(child: Object) -> JobKey | None:
     return JobKey(meta["namespace"], name) if name else None
 
 
-def compact(item: Any) -> Any:
+def compact(item: Any, levels: int = DEEPEST + 1) -> Any:
     """Return a copy that shares its texts with all others and lacks what only the API server needs.
 
-    Reasons, messages and times say the same in many conditions of many jobs: a third of their memory.
+    Reasons, messages and times say the same in many conditions of many jobs: a third of their memory. What
+    lies below `levels` levels is cut off: the job is refused for the one level too many that is kept.
     """
     if type(item) is str:
         return sys.intern(item)
+    if isinstance(item, Mapping | list | tuple) and levels < 0:
+        return None
     if isinstance(item, Mapping):
         return {
-            sys.intern(str(key)): compact(value)
+            sys.intern(str(key)): compact(value, levels - 1)
             for key, value in item.items()
             if key not in ("managedFields", _DROPPED_ANNOTATION)
         }
     if isinstance(item, list | tuple):
-        return [compact(value) for value in item]
+        return [compact(value, levels - 1) for value in item]
     return item
 
 
@@ -62,6 +66,9 @@ class JobTable:
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    def __contains__(self, key: JobKey) -> bool:
+        return key in self._jobs
 
     def __iter__(self) -> Iterator[JobKey]:
         return iter(tuple(self._jobs))

@@ -17,7 +17,7 @@ from typing import Any
 from engram.spec.names import Label
 from engram_operator.api import Api, path_of
 from engram_operator.errors import ApiError
-from engram_operator.model import JobKey
+from engram_operator.model import JobKey, Object
 from engram_operator.tables import ChildTable, owner_key
 
 PAGE = 100
@@ -79,7 +79,7 @@ class Watch:
                 key = owner_key(item)
                 if key is not None:
                     seen.add((key, item["metadata"]["name"]))
-                    self._table.put(item)
+                    self._take(item)
             self._beat()
             meta = page.get("metadata") or {}
             if not meta.get("continue"):
@@ -102,5 +102,13 @@ class Watch:
                 if event["type"] == "DELETED":
                     self._table.drop(item)
                 elif event["type"] != "BOOKMARK":
-                    self._table.put(item)
+                    self._take(item)
                 self._version = str(item["metadata"].get("resourceVersion") or self._version)
+
+    def _take(self, item: Object) -> None:
+        """Take over a child; one that cannot be read is left out."""
+        try:
+            self._table.put(item)
+        except Exception:
+            # The edge to what others write: an object that no reader of ours foresaw ends no watch.
+            logger.exception("%s: %s cannot be read and is left out", self._path, item["metadata"]["name"])

@@ -100,6 +100,8 @@ class ApiServer:
         self.other: dict[str, Object] = {}
         self.texts: dict[str, str] = {}
         """Answers that are no JSON, such as logs, by path."""
+        self.failures: dict[str, Callable[[], web.Response]] = {}
+        """Answers that no API server gives of itself, by path."""
         self.oldest = 0
         """Watches from an earlier version are told 410."""
         self.url = ""
@@ -168,6 +170,8 @@ class ApiServer:
             refusal = self.refuse(asked)
             if refusal is not None:
                 raise refusal
+            if request.path in self.failures:
+                return self.failures[request.path]()
             if request.path in self.texts:
                 return web.Response(text=self.texts[request.path])
             if request.path in self.other:

@@ -231,6 +231,28 @@ def test_a_deleted_job_is_forgotten_but_not_its_successor() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_deleted_while_it_is_looked_at_is_forgotten(fails: bool) -> None:
+    async def scenario() -> None:
+        async with controlling() as (it, server, _):
+            stored = job_object()
+
+            def deleted(asked: Asked) -> Refusal | None:
+                if asked.what != "PATCH configmaps/digits-spec":
+                    return None
+                it.job_gone(stored)
+                del server.objects["federatedincrementaljobs", "lab", "digits"]
+                return Refusal(503, "Down") if fails else None
+
+            server.refuse = deleted
+            async with background(it.run()):
+                stored = await seen(it, server)
+                await until(lambda: KEY not in it.table and not len(it.queue), "the end of the look")
+                assert it.remembered == 0
+
+    run(scenario())
+
+
 def test_our_own_status_write_does_not_wake_us() -> None:
     async def scenario() -> None:
         async with controlling(Core(lambda job, observed: Plan(status={"phase": "Starting"}))) as found:

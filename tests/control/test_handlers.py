@@ -123,6 +123,19 @@ def test_jobs_wake_the_controller_and_kopf_writes_nothing() -> None:
     run(scenario())
 
 
+def test_a_job_that_kopf_could_not_copy_wakes_the_controller() -> None:
+    template: Object = {}
+    for _ in range(700):  # copying takes twice as many frames, which is more than there are
+        template = {"a": template}
+
+    async def scenario() -> None:
+        async with kopf_running() as (server, woken, _, _):
+            await server.put({**job_object("deep"), "spec": {"aggregator": {"podTemplate": template}}})
+            await until(lambda: ("deep", False) in woken.seen, "the job that nests deeply")
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("namespaces", "paths"),
     [

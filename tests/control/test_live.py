@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from engram.spec.names import STATUS_PATH
 from engram_operator import live
 from engram_operator.live import LiveReader, Poller
 from engram_operator.model import JobKey
-from tests.control.api_server import Asked, Refusal, serving
+from tests.control.api_server import ApiServer, Asked, Refusal, serving
 from tests.control.builders import SETTINGS
 from tests.control.edge import KEY, FakeClock, api_of, background, run, until
 
@@ -45,6 +50,76 @@ def test_in_the_cluster_a_name_that_is_not_known_is_no_error() -> None:
             assert await reader.read(KEY) is None
             assert server.asked == []
             await reader.close()
+
+    run(scenario())
+
+
+def test_an_answer_that_nests_without_end_is_no_answer() -> None:
+    async def scenario() -> None:
+        async with serving() as server, api_of(server) as api:
+            server.failures[PROXY] = lambda: web.Response(text="[" * 200_000)
+            assert await LiveReader(api, SETTINGS).read(KEY) is None
+
+    run(scenario())
+
+
+class Loopback(AbstractResolver):
+    """Finds every Service at the address of the fake server."""
+
+    def __init__(self, server: ApiServer) -> None:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        self.found = ResolveResult(
+            hostname="", host=host, port=int(port), family=socket.AF_INET, proto=0, flags=0
+        )
+        self.names: list[str] = []
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        self.names.append(host)
+        return [self.found]
+
+    async def close(self) -> None:
+        self.names.clear()
+
+
+@asynccontextmanager
+async def inside(server: ApiServer) -> AsyncIterator[tuple[LiveReader, Loopback]]:
+    """A reader in the cluster."""
+    resolver = Loopback(server)
+    async with api_of(server) as api:
+        reader = LiveReader(api, replace(SETTINGS, in_cluster=True), resolver)
+        try:
+            yield reader, resolver
+        finally:
+            await reader.close()
+
+
+def test_in_the_cluster_the_jobs_service_is_dialled() -> None:
+    async def scenario() -> None:
+        async with serving() as server, inside(server) as (reader, resolver):
+            server.other[STATUS_PATH] = {"phase": "Running"}
+            assert await reader.read(KEY) == {"phase": "Running"}
+            assert resolver.names == ["digits-aggregation.lab.svc.cluster.local"]
+
+    run(scenario())
+
+
+def test_a_jobs_image_does_not_choose_what_the_operator_reads() -> None:
+    async def scenario() -> None:
+        async with serving() as server, inside(server) as (reader, resolver):
+            server.other["/secret"] = {"phase": "Running"}
+            to = {"Location": "http://metadata.internal/secret"}
+            server.failures[STATUS_PATH] = lambda: web.Response(status=302, headers=to)
+            assert await reader.read(KEY) is None
+            assert len(resolver.names) == len(server.asked) == 1
+
+    run(scenario())
+
+
+def test_in_the_cluster_an_answer_that_nests_without_end_is_no_answer() -> None:
+    async def scenario() -> None:
+        async with serving() as server, inside(server) as (reader, _):
+            server.failures[STATUS_PATH] = lambda: web.Response(text="[" * 200_000)
+            assert await reader.read(KEY) is None
 
     run(scenario())
 
@@ -153,6 +228,29 @@ def test_an_aggregator_that_hangs_holds_up_nobody_else() -> None:
             await until(lambda: fresh == [KEY], "the reading of the one that answers")
 
     run(scenario())
+
+
+def test_an_answer_that_nobody_foresaw_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Surprised(FakeReader):
+        async def read(self, key: JobKey) -> dict[str, Any] | None:
+            if key.name == "strange":
+                raise RecursionError("maximum recursion depth exceeded")
+            return await super().read(key)
+
+    async def scenario() -> None:
+        fresh: list[JobKey] = []
+        poller = Poller(Surprised({"round": 1}), SETTINGS, FakeClock().clock(), fresh.append)
+        async with background(poller.run()) as task:
+            for number in range(2 * live.READERS):
+                poller.want(JobKey(f"lab-{number}", "strange"), True)
+            poller.want(KEY, True)
+            await until(lambda: task.done() or fresh == [KEY], "the reading of the one that answers")
+            assert not task.done()
+
+    run(scenario())
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "lab-0/strange: what its aggregator answers cannot be read"
+    assert len(said) == 2 * live.READERS
 
 
 def test_a_big_answer_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

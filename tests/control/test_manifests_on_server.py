@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from engram.spec import FederatedIncrementalJob, parse_job
+from engram.spec.names import GROUP_NAME_LENGTH, JOB_NAME_LENGTH, MOST_WORKERS, OPERATOR
 from engram_operator.manifests import Context, build_children, endpoints_of, job_patch
 from engram_operator.manifests.report import report_config_map, report_job
-from engram_operator.model import JobView, Object
+from engram_operator.model import JobView, Object, Observed
+from engram_operator.reconcile.children import first_objects
 from tests.cluster.api import MERGE, Api, ApiError
 from tests.cluster.waiting import until
 from tests.control.building import CREDENTIALS, HEAD, SETTINGS, build, example, make_context, make_job
@@ -174,3 +176,21 @@ def test_null_in_a_pod_template_reaches_the_operator(api: Api, namespace: str) -
     ]
     assert pod["priorityClassName"] == "low"
     assert "tolerations" not in pod
+
+
+def test_the_tokens_of_as_many_workers_as_there_may_be_can_grow(api: Api, namespace: str) -> None:
+    names = [f"group{number:0{GROUP_NAME_LENGTH - 5}d}" for number in range(MOST_WORKERS // 1000)]
+
+    def tokens(last: int) -> Object:
+        """The Secret as the operator writes it, with so many workers in the last group."""
+        groups = [f"- {{name: {name}, replicas: {1000 if name != names[-1] else last}}}" for name in names]
+        job = make_job("workers:\n" + "\n".join(groups), "a" * JOB_NAME_LENGTH, namespace)
+        plan = first_objects(build(job), Observed())
+        (found,) = (item for item in plan.apply if item["kind"] == "Secret")
+        del found["metadata"]["ownerReferences"]  # no such job: it would be collected
+        return found
+
+    for last in (1, 999, 1000):
+        written = api.apply(tokens(last), manager=OPERATOR)
+        assert len(written["data"]) == MOST_WORKERS - 1000 + last
+        assert [entry["operation"] for entry in written["metadata"]["managedFields"]] == ["Apply"]

@@ -326,3 +326,22 @@ def test_a_node_in_doubt_is_newer_than_the_list_of_all() -> None:
             assert found == {"cloud": "True", "edge1": "Unknown"}
 
     run(scenario())
+
+
+@pytest.mark.parametrize("ticks", range(12))
+def test_a_job_that_is_forgotten_while_it_is_looked_at_is_no_failure(ticks: int) -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            loop = asyncio.get_running_loop()
+
+            def later(left: int) -> None:
+                if left:
+                    loop.call_soon(later, left - 1)
+                else:
+                    it.cluster.forget(KEY)
+
+            later(ticks)
+            assert (await it.look()).observed.complete
+
+    run(scenario())

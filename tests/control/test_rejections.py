@@ -76,7 +76,7 @@ def test_what_is_odd_is_left_out(said: Any) -> None:
 
 def test_odd_numbers_and_words_are_no_failure() -> None:
     odd = {"name": A, "acceptedRound": "many", "rejected": [{"reason": "norm", "round": True, "message": 7}]}
-    assert recently_refused([odd], 3) == {A: Refused("norm", "7", 0)}
+    assert recently_refused([odd], 3) == {A: Refused("norm", "", 0)}
 
 
 KNOWN = ("shape", "non-finite", "norm", "too-large", "protocol")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from bisect import bisect_left
 from dataclasses import replace
+from random import Random
 
 import pytest
 
-from engram.spec.compact import CompactReport, pack
+from engram.spec.compact import MOST_LINES, CompactReport, pack
 from engram.spec.names import Condition, Reason
 from engram_operator.model import JobView, Object, PodView
-from engram_operator.reports import Found, read_report
+from engram_operator.reports import LAST_LINES, Found, read_report
 from tests.control.api_server import Refusal
 from tests.control.builders import ended, job_view, pod, true
 from tests.control.edge import batch_job, edge, raw_pod, run
@@ -26,7 +29,26 @@ def test_the_last_lines_are_asked_for_and_no_more() -> None:
             it.server.texts[LOG] = f"reading the record\n{pack(REPORT)}"
             assert await read_report(it.api, "lab", JOB, [DONE]) == Found(REPORT)
             (asked,) = it.server.reads("pods")
-            assert asked.query == {"container": "main", "tailLines": "182", "limitBytes": "1456000"}
+            assert asked.query == {"container": "main", "tailLines": "232", "limitBytes": "1856000"}
+
+    run(scenario())
+
+
+def test_the_largest_report_is_found_before_what_others_say_after_it() -> None:
+    text = b64encode(Random(0).randbytes(560_000)).decode()
+
+    def too_large(size: int) -> bool:
+        return len(pack(CompactReport({"report.json": text[:size]})).splitlines()) < 10
+
+    largest = CompactReport({"report.json": text[: bisect_left(range(len(text)), True, key=too_large) - 1]})
+    block = pack(largest).splitlines()
+    assert len(block) == MOST_LINES
+    log = [*block, *["Exception ignored in: <function x>"] * 50]
+
+    async def scenario() -> None:
+        async with edge() as it:
+            it.server.texts[LOG] = "\n".join(log[-LAST_LINES:])
+            assert await read_report(it.api, "lab", JOB, [DONE]) == Found(largest)
 
     run(scenario())
 

@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from engram.spec.names import Annotation
 from engram_operator import watching
-from engram_operator.model import JobKey, PodView
+from engram_operator.model import JobKey, Object, PodView
 from engram_operator.tables import ChildTable
 from engram_operator.watching import Watch
 from tests.control.api_server import ApiServer, Asked, Refusal, serving
@@ -65,6 +66,41 @@ def test_what_exists_is_listed_in_pages_and_what_comes_is_watched(monkeypatch: p
                 assert set(seen.changed) == {KEY}
 
     run(scenario())
+
+
+@pytest.mark.parametrize("index", ["²", "٣", "9" * 5000, "-1", "1e3", ""])
+def test_an_index_that_is_no_number_of_ours_is_none(index: str) -> None:
+    pod = raw_pod("pod-0")
+    pod["metadata"]["annotations"] = {Annotation.COMPLETION_INDEX: index}
+    assert PodView.from_object(pod).index is None
+
+
+def test_an_index_is_read() -> None:
+    pod = raw_pod("pod-0")
+    pod["metadata"]["annotations"] = {Annotation.COMPLETION_INDEX: "9999"}
+    assert PodView.from_object(pod).index == 9999
+
+
+def test_an_object_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    def strange(name: str) -> Object:
+        return raw_pod(name, status={"conditions": [{"type": "Ready", "lastTransitionTime": "yesterday"}]})
+
+    async def scenario() -> None:
+        async with serving() as server:
+            await server.put(strange("pod-0"))
+            await server.put(raw_pod("pod-1"))
+            async with followed(server) as seen:
+                assert seen.names == ["pod-1"]
+                await until(seen.watches, "the watch")
+                await server.put(strange("pod-2"))
+                await server.put(raw_pod("pod-3"))
+                await until(lambda: "pod-3" in seen.names, "the pod after the strange one")
+                assert seen.names == ["pod-1", "pod-3"]
+                assert len(seen.watches()) == 1, "the watch goes on"
+
+    run(scenario())
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"/api/v1/pods: pod-{number} cannot be read and is left out" for number in (0, 2)]
 
 
 def test_only_our_label_is_asked_for() -> None:

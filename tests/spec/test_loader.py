@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engram.errors import ConfigurationError
 from engram.spec import FederatedIncrementalJob, load_job, load_jobs, load_yaml, parse_job
+from engram.spec.nesting import DEEPEST
 
 HEAD = "apiVersion: engram.dev/v1alpha1\nkind: FederatedIncrementalJob\nmetadata: {name: %s}\n"
 
@@ -194,3 +196,27 @@ def test_jobs_are_immutable(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         job.spec.seed = 1  # type: ignore[misc]
     assert isinstance(job, FederatedIncrementalJob)
+
+
+def job_with(depth: int, *, group: bool = False) -> dict[str, Any]:
+    """A job as the API server sends it, with a podTemplate of so many levels: its own is level 3 or 4."""
+    template: Any = 1
+    for _ in range(depth):
+        template = {"a": template}
+    part = {"podTemplate": template}
+    spec = {"workers": [{"name": "edge", **part}]} if group else {"aggregator": part}
+    return {**load_yaml(HEAD % "digits"), "spec": spec}
+
+
+@pytest.mark.parametrize("depth", [DEEPEST - 1, 600, 1_500, 9_990])
+def test_what_nests_more_deeply_than_can_be_followed_is_refused(depth: int) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_job(job_with(depth))
+    assert str(refused.value) == ("spec.aggregator.podTemplate.a: nested too deeply: nest at most 100 levels")
+    with pytest.raises(ConfigurationError, match=r"spec\.workers\[0\]\.podTemplate: nested too deeply"):
+        parse_job(job_with(depth, group=True))
+
+
+def test_what_nests_just_not_too_deeply_is_taken() -> None:
+    job = job_with(DEEPEST - 2)
+    assert parse_job(job).spec.aggregator.pod_template == job["spec"]["aggregator"]["podTemplate"]

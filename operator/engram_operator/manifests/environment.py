@@ -124,8 +124,8 @@ def _data(mounted: bool, path: str) -> dict[str, str]:
 
 
 def literal(text: str) -> str:
-    """Return `text` so that the kubelet expands nothing in it."""
-    return text.replace("$(", "$$(")
+    """Return `text` so that the kubelet, which reads `$$` as `$` wherever it stands, makes `text` of it."""
+    return text.replace("$", "$$")
 
 
 def _entries(values: Mapping[str, str]) -> list[Object]:

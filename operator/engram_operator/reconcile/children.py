@@ -13,16 +13,17 @@ from engram_operator.model import Object, Observed, Plan
 
 def first_objects(children: Children, observed: Observed) -> Plan:
     """Return the writes that bring a job's objects into being, those that exist already left out."""
-    secrets = [item for item in (children.credentials, children.worker_tokens) if not _made(item, observed)]
-    jobs = [item for item in children.jobs if not _made(item, observed)]
-    return Plan(apply=changed(children, observed), create=(*secrets, *jobs))
+    once = [item for item in (children.credentials, *children.jobs) if not _made(item, observed)]
+    return Plan(apply=changed(children, observed), create=tuple(once))
 
 
 def changed(children: Children, observed: Observed, *, config: bool = True) -> tuple[Object, ...]:
     """Return what to apply: objects that are missing, or differ from what is wanted.
 
     A claim is never changed once it is there: it cannot be. The Secret of the tokens is, when it lacks a
-    worker. `config`: whether the ConfigMap may be written.
+    worker; it is applied from the beginning, since what is created first and applied later has its fields
+    listed twice in managedFields, too much for etcd with 10,000 workers. `config`: whether the ConfigMap may
+    be written.
     """
     policy = [] if children.policy is None else [children.policy]
     wanted = [*([children.config_map] if config else []), *children.services, *policy]
@@ -30,8 +31,7 @@ def changed(children: Children, observed: Observed, *, config: bool = True) -> t
     if children.claim is not None and _key(children.claim) not in observed.objects:
         found.append(children.claim)
     tokens = children.worker_tokens
-    known = observed.secrets.get(tokens["metadata"]["name"])
-    if known is not None and not set(tokens["data"]) <= set(known):
+    if not set(tokens["data"]) <= set(observed.secrets.get(tokens["metadata"]["name"], ())):
         found.append(tokens)
     return tuple(found)
 

@@ -7,7 +7,7 @@ Terminating on a dead node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -64,13 +64,14 @@ def verdict(job: JobView | None, pods: Iterable[PodView], now: datetime) -> End 
 
     `pods` are those of the aggregator, the newest last.
     """
+    pods = tuple(pods)
     if job is None or not (job.succeeding or job.failing is not None):
         return None
     ended = [pod for pod in pods if pod.main is not None and pod.main.state == "terminated"]
     last = _last(ended, succeeded=job.succeeding)
     summary = FinalSummary.decode(last.main.message) if last is not None and last.main is not None else None
     if last is None:
-        wait = _since_verdict(job, now)
+        wait = _since_verdict(job, pods, now)
         if wait > 0:
             return Later(wait)
     if job.succeeding:
@@ -188,11 +189,21 @@ def _last(ended: list[PodView], *, succeeded: bool) -> PodView | None:
     return fitting[-1] if fitting else None
 
 
-def _since_verdict(job: JobView, now: datetime) -> float:
-    """Return for how many seconds more a pod's last word is waited for."""
+def _since_verdict(job: JobView, pods: Sequence[PodView], now: datetime) -> float:
+    """Return for how many seconds more a pod's last word is waited for.
+
+    A verdict of the far future was given by a clock that differs from ours, so nobody knows how long ago:
+    then a pod that is not known to have ended, or to be going, is waited for, and no other.
+    """
     kinds = ("SuccessCriteriaMet", "Complete", "FailureTarget", "Failed")
     times = [job.conditions[kind].since for kind in kinds if kind in job.conditions]
     known = [time for time in times if time is not None]
     if not known:
         return 0.0
-    return (min(known) + SUMMARY_WITHIN - now).total_seconds()
+    left = min(known) + SUMMARY_WITHIN - now
+    if left <= 2 * SUMMARY_WITHIN:
+        return min(left, SUMMARY_WITHIN).total_seconds()
+    open_end = any(
+        pod.deleting is None and (pod.main is None or pod.main.state != "terminated") for pod in pods
+    )
+    return SUMMARY_WITHIN.total_seconds() if open_end else 0.0

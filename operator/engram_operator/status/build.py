@@ -22,10 +22,12 @@ from engram_operator.status.conditions import (
     timestamp,
     view,
 )
+from engram_operator.status.lengths import in_bytes
 
 MOST_BYTES = 10_000
 """Of a status as compact JSON."""
-MOST_MESSAGE = 1024
+MOST_MESSAGE, MOST_CONDITION = 1024, 800
+"""Bytes of the message of a status, and of a condition's or the aggregator's."""
 
 _KEPT_TASKS, _KEPT_WORKERS = 10, 5
 
@@ -51,14 +53,15 @@ def build_status(
     old: Mapping[str, Any], statements: Statements, content: Content, now: datetime, generation: int
 ) -> Object:
     """Return the status: conditions merged over those of `old`, phase and reason derived from them."""
-    status: Object = {"conditions": merge(old.get("conditions") or (), statements, now, generation)}
+    merged = merge(old.get("conditions") or (), statements, now, generation)
+    status: Object = {"conditions": [_short(condition) for condition in merged]}
     if content.started is not None:
         status["startTime"] = timestamp(content.started)
     deciding_condition = deciding(status)
     full: Object = {
         "phase": str(phase_of(status)),
         "reason": deciding_condition.reason,
-        "message": shorten(deciding_condition.message, MOST_MESSAGE),
+        "message": in_bytes(shorten, deciding_condition.message, MOST_MESSAGE),
         "observedGeneration": generation,
         "startTime": status.get("startTime"),
         "completionTime": timestamp(content.completed) if content.completed else None,
@@ -67,7 +70,7 @@ def build_status(
         "conditions": status["conditions"],
         "display": content.display,
         "progress": content.progress,
-        "aggregator": content.aggregator,
+        "aggregator": _short(content.aggregator or {}),
         "workers": content.workers,
         "workerStatuses": list(content.worker_statuses),
         "metrics": content.metrics,
@@ -80,6 +83,13 @@ def build_status(
 def size_of(status: Mapping[str, Any]) -> int:
     """Return the bytes of a status as compact JSON."""
     return len(json.dumps(status, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def _short(part: Mapping[str, Any]) -> Object:
+    """Return a part of status whose message, if it has one, is not too long."""
+    if not part.get("message"):
+        return dict(part)
+    return {**part, "message": in_bytes(shorten, part["message"], MOST_CONDITION)}
 
 
 def _fit(status: Object) -> Object:
@@ -130,7 +140,7 @@ def write_in(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> f
     start = parse_time(new.get("startTime"))
     if new["phase"] != Phase.STARTING or start is None:
         return 0.0
-    return max(0.0, (start + _CALM - now).total_seconds())
+    return max(0.0, min(_CALM, start + _CALM - now).total_seconds())
 
 
 def _decisive(status: Mapping[str, Any]) -> Any:
@@ -217,4 +227,4 @@ def _flaps(old: Mapping[str, Any], new: Mapping[str, Any], now: datetime) -> boo
     start = parse_time(old.get("startTime"))
     if before is None or before.since is None or start is None or before.since <= start:
         return False
-    return (now - before.since).total_seconds() < _QUIET_SECONDS
+    return 0.0 <= (now - before.since).total_seconds() < _QUIET_SECONDS

@@ -232,7 +232,8 @@ def _passing(pod: PodView, now: datetime) -> timedelta:
         return timedelta()
     words = f"{scheduled.reason}: {scheduled.message}"
     patience = next((limit for pattern, limit in PASSING if re.search(pattern, words)), timedelta())
-    return (scheduled.since or pod.created or now) + patience - now
+    # At most what was allowed, also where this clock is behind that of the control plane.
+    return min(patience, (scheduled.since or pod.created or now) + patience - now)
 
 
 def slow_after(pod: PodView, now: datetime) -> float | None:
@@ -243,7 +244,7 @@ def slow_after(pod: PodView, now: datetime) -> float | None:
     main, since = pod.main, _scheduled_since(pod)
     if pod.phase != "Pending" or since is None or (main is not None and main.state != "waiting"):
         return None
-    left = (since + LONG_CREATION - now).total_seconds()
+    left = min(LONG_CREATION, since + LONG_CREATION - now).total_seconds()
     return left if left > 0 else None
 
 

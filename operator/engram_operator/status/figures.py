@@ -26,6 +26,7 @@ from engram.spec.summary import FinalSummary
 from engram_operator.model import Live, Object
 from engram_operator.status.memory_use import known_peaks
 from engram_operator.status.rejections import Refused, recently_refused
+from engram_operator.status.said import whole
 
 MOST_TASKS = 100
 MOST_CLASSES = 10
@@ -82,12 +83,12 @@ def figures_of(
         resumes=int(old.get("resumes") or 0),
     )
     if summary is not None:
-        return replace(_merged(kept, summary.dump(), summary.resumes), ended=True)
+        return replace(_merged(kept, summary.dump(), whole(summary.resumes)), ended=True)
     if live is None:
         return kept
     faults = live.status.get("faults")
-    resumes = faults.get("resumes") if isinstance(faults, Mapping) else 0
-    found = _merged(kept, live.status, resumes if isinstance(resumes, int) else 0)
+    resumes = whole(faults.get("resumes")) if isinstance(faults, Mapping) else 0
+    found = _merged(kept, live.status, resumes)
     names = {item["name"]: item for item in _list(WorkerStatus, live.status.get("workerStatuses"))}
     return Figures(
         display=found.display,
@@ -114,19 +115,20 @@ def _merged(kept: Figures, said: Mapping[str, Any], resumes: int) -> Figures:
         tasks=_tasks(said.get("tasks")) or kept.tasks,
         memory=kept.memory,
         counts=_part(WorkersStatus, said.get("workers")),
-        resumes=max(kept.resumes, resumes, 0),
+        resumes=max(kept.resumes, resumes),
     )
 
 
 def _tasks(said: object) -> tuple[Object, ...]:
-    """Return the newest tasks, with the first of their classes."""
+    """Return the newest tasks, each once, with the first of their classes."""
     items = said if isinstance(said, list) else []
     short = [
         {**item, "classes": item["classes"][:MOST_CLASSES]} if isinstance(item.get("classes"), list) else item
         for item in items
         if isinstance(item, Mapping)
     ]
-    return tuple(_list(TaskStatus, short)[-MOST_TASKS:])
+    once = {task["index"]: task for task in _list(TaskStatus, short)}
+    return tuple(once.values())[-MOST_TASKS:]
 
 
 def _list(model: type[Spec], said: object) -> list[Object]:

@@ -14,8 +14,8 @@ from typing import Any
 from engram.spec.names import Role, worker_name
 from engram_operator.model import Live, Observed, PodView
 from engram_operator.status.finding import AGGREGATOR
+from engram_operator.status.said import whole
 
-_MOST = 2**53
 _MEBIBYTE = 2**20
 _IN_GIBIBYTES = 10 * 2**30
 """From here on a figure is told in Gi."""
@@ -31,8 +31,8 @@ def known_peaks(status: Mapping[str, Any], live: Live | None) -> dict[str, int]:
     found: dict[str, int] = {}
 
     def note(name: object, said: object) -> None:
-        used = said.get("memoryBytes") if isinstance(said, Mapping) else None
-        if isinstance(name, str) and isinstance(used, int) and 0 < used < _MOST:
+        used = whole(said.get("memoryBytes")) if isinstance(said, Mapping) else 0
+        if isinstance(name, str) and used:
             found[name] = max(found.get(name, 0), used)
 
     for source in (status, live.status if live is not None else {}):

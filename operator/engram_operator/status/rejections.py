@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from engram.spec.names import Reason, Rejection
 from engram_operator.status.conditions import shorten
 from engram_operator.status.finding import ANEW, Finding
+from engram_operator.status.said import readable, whole
 
 RECENT_ROUNDS = 2
 """A refusal is told for so many rounds, whatever came after it: one bad update in two would flicker."""
@@ -53,7 +54,7 @@ def recently_refused(statuses: object, current: int) -> dict[str, Refused]:
         if not isinstance(item, Mapping) or not isinstance(name := item.get("name"), str):
             continue
         refused = _newest(item.get("rejected"))
-        accepted = _number(item.get("acceptedRound"))
+        accepted = whole(item.get("acceptedRound"))
         if refused and (accepted <= refused.round or current - refused.round < RECENT_ROUNDS):
             found[name] = refused
     return found
@@ -74,10 +75,7 @@ def explain_refused(worker: str, refused: Refused) -> Finding:
 def _newest(said: object) -> Refused | None:
     """Return the first entry, the newest comes first, that a person must know of."""
     for entry in said if isinstance(said, list) else ():
-        if isinstance(entry, Mapping) and entry.get("reason") in _MENDS:
-            return Refused(str(entry["reason"]), str(entry.get("message") or ""), _number(entry.get("round")))
+        reason = readable(entry.get("reason")) if isinstance(entry, Mapping) else ""
+        if reason in _MENDS:
+            return Refused(reason, readable(entry.get("message")), whole(entry.get("round")))
     return None
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -93,7 +93,7 @@ class Situation:
         found = self.blocking(findings)
         if found is None or found.final or found.since is None:
             return None
-        left = (found.since + STALLS_AFTER - self.now).total_seconds()
+        left = min(STALLS_AFTER, found.since + STALLS_AFTER - self.now).total_seconds()
         return left if left > 0 else None
 
     def _capable(self, findings: Sequence[Finding]) -> int:

@@ -13,9 +13,11 @@ from engram_operator.status.census import Census, Member
 from engram_operator.status.conditions import squeeze
 from engram_operator.status.figures import CONNECTED, Figures
 from engram_operator.status.finding import ANEW, WORST_FIRST, Finding
+from engram_operator.status.lengths import in_bytes
 from engram_operator.status.rejections import explain_refused
 
 MOST_MESSAGE = 256
+"""Bytes of what is said of one worker."""
 CONNECTS_WITHIN = timedelta(seconds=30)
 """A worker that the aggregator does not know after both have run for so long cannot reach it."""
 
@@ -127,7 +129,7 @@ def _worker_status(member: Member, figures: Figures) -> Object:
         status["state"] = state
     if member.finding is not None:
         status["reason"] = str(member.finding.reason)
-        status["message"] = squeeze(member.finding.message, MOST_MESSAGE)
+        status["message"] = in_bytes(squeeze, member.finding.message, MOST_MESSAGE)
     if member.pod is not None and member.pod.node:
         status["node"] = member.pod.node
     for key in ("device", "round"):
