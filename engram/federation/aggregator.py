@@ -105,6 +105,7 @@ class Aggregator:
         self.settings = settings
         self.outcome: Outcome | None = None
         """How the run ended; None while it goes on."""
+        self.split_digest = learner.split_digest
         self._observer = observer
         self._replicas = replicas
         self._resized: Mapping[str, int] | None = None
@@ -184,6 +185,15 @@ class Aggregator:
             case Log():
                 return self._failed(worker, message, now)
         return []
+
+    def adopt(self, weights: Tensors) -> None:
+        """Take over the model of the first update, where none could be made here (see `Engine.adopt`)."""
+        if not self.weights:
+            self._engine.adopt(weights)
+
+    def holds(self, worker: str, samples: int) -> None:
+        """Note how much a worker holds that could not say so in its hello; counts from the next round on."""
+        self._engine.samples[worker] = samples
 
     def heard(self, worker: str, now: float) -> None:
         """Take part of a message as a sign of life."""

@@ -53,6 +53,7 @@ class Engine:
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
         self._answers = Answers()
+        self._asked: tuple[str, ...] = ()
         self._common: tuple[tuple[int, int], Shared] | None = None
         self.samples: dict[str, int] = {}
         """What each worker said it holds."""
@@ -86,6 +87,14 @@ class Engine:
     def split_digest(self) -> str:
         """Digest of the split that every worker must share."""
         return self._learner.split_digest
+
+    def adopt(self, weights: Tensors) -> None:
+        """Take a model over that nobody here could make: workers of another kind bring it with them.
+
+        Only while there is none, before the first update of the run is taken.
+        """
+        self.weights = frozen(weights)
+        self._begin_rule()
 
     # Answers of the open stage, taken in after the machine wants them.
 
@@ -153,11 +162,15 @@ class Engine:
         self._answers = Answers()
         self.journal.open(now)
         if stage.kind == "round":
-            known = [self.samples.get(worker) for worker in stage.workers]
-            most = max([samples for samples in known if samples is not None], default=1)
-            # A worker that never said hello is assumed to hold as much as the largest.
-            self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
+            self._asked = stage.workers
+            self._begin_rule()
             self._observer.round_started(stage.task, stage.round)
+
+    def _begin_rule(self) -> None:
+        known = [self.samples.get(worker) for worker in self._asked]
+        most = max([samples for samples in known if samples is not None], default=1)
+        # A worker that never said hello is assumed to hold as much as the largest.
+        self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
 
     def aggregate(self, action: act.Aggregate, now: float) -> None:
         """Make the next global model; when all abstained it stays as it is."""

@@ -75,6 +75,8 @@ class Plan:
     evaluate_on_workers: bool = False
     evaluate_every_round: bool = False
     elastic: bool = False
+    consolidates: bool = True
+    """False: workers know no tasks, so nobody is asked at a task's end."""
 
 
 @dataclass
@@ -315,8 +317,11 @@ class Machine:
         task, round = self.cursor.task, self.cursor.round
         if task > len(self.plan.rounds):
             return self._end("complete", "", 0)
-        if round == 0:
+        if round == 0 and self.plan.consolidates:
             return self._open("consolidate", task, 0, now)
+        if round == 0:
+            opened = OpenStage("consolidate", task, 0, ())
+            return [opened, CloseTask(task, (), ()), *self._evaluate(task, 0, now)]
         return [BeginTask(task), *self._open("round", task, round, now)]
 
     def _open(self, kind: Asking, task: int, round: int, now: float) -> list[Action]:

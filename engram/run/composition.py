@@ -13,7 +13,9 @@ from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, 
 from engram.federation.roles import GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_global, build_local, curriculum
+from engram.sedna.blind import BlindLearner
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
+from engram.spec.parameters import NONE
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Composition:
 
     def global_learner(self) -> GlobalLearner:
         """Build the aggregator's side."""
+        if self.job.spec.model.name == NONE:
+            return BlindLearner(self.split.digest)
         return build_global(self.job, self.dataset, self.split)
 
     def local_learner(self, worker: WorkerIdentity) -> LocalLearner:
