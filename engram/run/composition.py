@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, make_split, share_warnings
+from engram.errors import ConfigurationError
 from engram.federation.roles import GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_global, build_local, curriculum
@@ -79,6 +80,7 @@ class Composition:
 
     def local_learner(self, worker: WorkerIdentity) -> LocalLearner:
         """Build a worker's side; its group may have data of its own."""
+        check_trainable(self.job)
         dataset, split, share = self.worker_data(worker)
         return build_local(self.job, worker, dataset, share, split)
 
@@ -115,6 +117,16 @@ class Composition:
             return self.split.warnings
         own = [warning for share, _ in self.shares for warning in share_warnings(share)]
         return (*self.split.warnings, *own)
+
+
+def check_trainable(job: FederatedIncrementalJob) -> None:
+    """Raise ConfigurationError when only Sedna's workers know what is trained, and on what."""
+    if job.spec.model.name == NONE:
+        raise ConfigurationError(
+            "none: the workers of this job bring model and data, so they are not engram's",
+            field="spec.model.name",
+            remedy="start `engram aggregator` and Sedna's workers (docs/sedna.md), or name what is trained",
+        )
 
 
 def compose(job: FederatedIncrementalJob, place: Place) -> Composition:

@@ -107,7 +107,7 @@ def read_info(post: Post) -> Info | http.HTTPStatus:
         return http.HTTPStatus.BAD_REQUEST
     if not isinstance(value, dict):
         return http.HTTPStatus.BAD_REQUEST
-    running = value.get("status") != "Completed"
+    running = str(value.get("status")).lower() == "running"
     beat = Heartbeat("training" if running else "idle", loss=loss_of(value.get("results")))
     return Info(unquote(path[1]), beat)
 

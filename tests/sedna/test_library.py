@@ -17,11 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from engram.run.ports import Reservation
 from engram.sedna.blind import BlindLearner
 from tests.sedna.conftest import Clock, Known, Running, settings
+from tests.sedna.test_worker import Adder, Working
 
 PYTHON = os.environ.get("SEDNA_PYTHON", sys.executable)
 WORKER = Path(__file__).with_name("library_worker.py")
+AGGREGATOR = Path(__file__).with_name("library_aggregator.py")
 
 
 @functools.cache
@@ -128,3 +131,21 @@ def test_a_worker_of_the_library_logs_why_its_update_is_refused(tmp_path: Path, 
         worker = start(stack, "w0", running.port, 0, tmp_path)
         assert "norm: num_samples is 0, at least 1 is needed" in worker.failure()
         assert running.events.rejected_for == ["norm"]
+
+
+def test_our_workers_train_with_the_librarys_aggregator(tmp_path: Path, stack: ExitStack) -> None:
+    with Reservation() as reserved:
+        port = reserved.port
+        command = [PYTHON, "-W", "ignore", str(AGGREGATOR), str(port), "2", "2"]
+        server = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, text=True)
+        )
+        stack.callback(server.kill)
+        learners = [Adder(1.0), Adder(3.0, samples=30)]
+        workers = [
+            Working(learner, lambda: f"127.0.0.1:{port}", f"w{index}")
+            for index, learner in enumerate(learners)
+        ]
+        assert [worker.end() for worker in workers] == ["complete", "complete"]
+        assert [learner.trained for learner in learners] == [[1, 2]] * 2
+        assert server.communicate(timeout=60)[0].endswith("ended\n")
