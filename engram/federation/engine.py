@@ -142,7 +142,10 @@ class Engine:
         """Return the groups for all workers, asked for once a stage, and the worker's own."""
         if self._common is None or self._common[0] != (task, round):
             self._common = ((task, round), _fit_to_send(self._learner.shared("", task, round)))
-        return {**self._common[1], **_fit_to_send(self._learner.shared(worker, task, round))}
+        own = dict(self._learner.shared(worker, task, round))
+        if helper := self._rule.shared(worker):
+            own["helper"] = helper
+        return {**self._common[1], **_fit_to_send(own)}
 
     # The machine's actions.
 
@@ -182,6 +185,7 @@ class Engine:
                 self.weights = self._checked(self._rule.finish())
                 for warning in self._rule.warnings():
                     self.journal.note(f"task {action.task}, round {action.round}: {warning}")
+            self._rule.close_round(updates)
             self._learner.close_round(action.task, action.round, self.weights, updates)
 
     def _checked(self, weights: Tensors) -> Tensors:

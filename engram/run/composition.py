@@ -15,6 +15,8 @@ from engram.federation.roles import GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_global, build_local, curriculum
 from engram.sedna.blind import BlindLearner
+from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
+from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
 from engram.spec.parameters import NONE
 
@@ -76,12 +78,16 @@ class Composition:
         """Build the aggregator's side."""
         if self.job.spec.model.name == NONE:
             return BlindLearner(self.split.digest)
+        if (kind := estimator_class(self.job)) is not None:
+            return EstimatorCoordinator(Given(self.job, kind, self.dataset, self.split))
         return build_global(self.job, self.dataset, self.split)
 
     def local_learner(self, worker: WorkerIdentity) -> LocalLearner:
         """Build a worker's side; its group may have data of its own."""
         check_trainable(self.job)
         dataset, split, share = self.worker_data(worker)
+        if (kind := estimator_class(self.job)) is not None:
+            return EstimatorWorker(Given(self.job, kind, dataset, split), worker, share)
         return build_local(self.job, worker, dataset, share, split)
 
     def worker_data(self, worker: WorkerIdentity) -> tuple[DataSet, Split, WorkerShare]:
