@@ -28,9 +28,9 @@ AGGREGATOR = Path(__file__).with_name("library_aggregator.py")
 
 
 @functools.cache
-def missing() -> str:
-    """Return why the tests cannot run, empty when they can."""
-    command = [PYTHON, "-W", "ignore", "-c", "import sedna.core.federated_learning"]
+def missing(module: str) -> str:
+    """Return why a test cannot run, empty when it can."""
+    command = [PYTHON, "-W", "ignore", "-c", f"import {module}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode == 0:
         return ""
@@ -38,10 +38,15 @@ def missing() -> str:
     return f"KubeEdge's Sedna is not importable by {PYTHON} ({said}); docs/sedna.md says how to install it"
 
 
+def need(module: str) -> None:
+    """Skip the test where the library, or what this part of it stands on, is not there."""
+    if missing(module):
+        pytest.skip(missing(module))
+
+
 @pytest.fixture(autouse=True)
 def _library() -> None:
-    if missing():
-        pytest.skip(missing())
+    need("sedna.core.federated_learning")
 
 
 pytestmark = [pytest.mark.sedna, pytest.mark.timeout(180)]
@@ -134,6 +139,7 @@ def test_a_worker_of_the_library_logs_why_its_update_is_refused(tmp_path: Path, 
 
 
 def test_our_workers_train_with_the_librarys_aggregator(tmp_path: Path, stack: ExitStack) -> None:
+    need("sedna.service.server")
     with Reservation() as reserved:
         port = reserved.port
         command = [PYTHON, "-W", "ignore", str(AGGREGATOR), str(port), "2", "2"]
