@@ -55,6 +55,8 @@ class Client:
     parked: Upload | None = None
     """An upload of the first round that came before the round was open."""
     last: Received | None = None
+    beat: float = float("-inf")
+    """When it last counted as alive."""
     finished: bool = False
     """It was sent the end of the run."""
 

@@ -89,10 +89,14 @@ class Dialect:
 
     def tick(self, now: float) -> list[Effect]:
         """Let time pass. A connection that the kernel keeps alive is a worker that is there: it may train
-        for hours without a byte.
+        for hours without a byte, so its heartbeats are ours.
         """
-        for worker in self._clients:
+        for worker, client in self._clients.items():
             self.aggregator.heard(worker, now)
+            if now - client.beat >= self.aggregator.settings.heartbeat_seconds:
+                client.beat = now
+                beat = Heartbeat("idle" if client.waits else "training")
+                self.aggregator.receive(worker, beat, now)
         return self._act(self.aggregator.tick(now), now)
 
     def suspend(self, now: float) -> list[Effect]:
