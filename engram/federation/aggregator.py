@@ -186,14 +186,11 @@ class Aggregator:
                 return self._failed(worker, message, now)
         return []
 
-    def adopt(self, weights: Tensors) -> None:
-        """Take over the model of the first update, where none could be made here (see `Engine.adopt`)."""
-        if not self.weights:
-            self._engine.adopt(weights)
-
-    def holds(self, worker: str, samples: int) -> None:
-        """Note how much a worker holds that could not say so in its hello; counts from the next round on."""
-        self._engine.samples[worker] = samples
+    def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
+        """Take over what workers say that know nothing of the job, before a round's first update is received:
+        see `Engine.adopt`.
+        """
+        self._engine.adopt(weights, samples)
 
     def heard(self, worker: str, now: float) -> None:
         """Take part of a message as a sign of life."""

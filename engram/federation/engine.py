@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -88,12 +88,13 @@ class Engine:
         """Digest of the split that every worker must share."""
         return self._learner.split_digest
 
-    def adopt(self, weights: Tensors) -> None:
-        """Take a model over that nobody here could make: workers of another kind bring it with them.
+    def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
+        """Begin the open round again with what only its workers know; before its first update is taken.
 
-        Only while there is none, before the first update of the run is taken.
+        `weights` are the model where there is none, `samples` bounds what workers hold.
         """
-        self.weights = frozen(weights)
+        self.weights = self.weights or frozen(weights)
+        self.samples.update(samples)
         self._begin_rule()
 
     # Answers of the open stage, taken in after the machine wants them.

@@ -79,6 +79,7 @@ class _Run:
     def __init__(self, composition: Composition, options: AggregatorOptions) -> None:
         self.job = job = composition.job
         self.most_samples = most_samples(composition)
+        self.shares = {share.worker: share.samples for share, _ in composition.shares}
         self.directory = RunDirectory(options.directory)
         self.recorder = Recorder(composition, environment("websocket", "engram aggregator"))
         classes = [list(plan.classes) for plan in composition.plans]
@@ -167,7 +168,7 @@ async def _serve(
     pod.orderly(SAVE_SECONDS, wake)
     if sedna:
         return await serve_sedna(
-            Dialect(aggregator, run.most_samples),
+            Dialect(aggregator, run.most_samples, run.shares),
             host=options.host,
             port=options.port,
             authenticate=authenticate,

@@ -6,6 +6,7 @@ task; a round's broadcast is the next round's order, and the last one carries th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +18,9 @@ from engram.federation.websocket.wire import CLOSE_BAD_MESSAGE, CLOSE_REFUSED, C
 from engram.sedna import wire
 from engram.sedna.client_state import Client, Received
 from engram.sedna.places import Places
+
+LEAST_BOUND, LEEWAY = 2**16, 2**10
+"""Samples that any worker may hold, and how many times as many as the first one to say so."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,26 @@ class Refused(Exception):
 class Dialect:
     """One run, as Sedna's clients see it. Used from one thread at a time."""
 
-    def __init__(self, aggregator: Aggregator, most_samples: int = wire.MOST_SAMPLES) -> None:
-        """`most_samples` bounds what an update may weigh until its worker has said once how much it holds."""
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        most_samples: int = wire.MOST_SAMPLES,
+        shares: Mapping[str, int] | None = None,
+    ) -> None:
+        """`most_samples` bounds what an update may weigh; `shares` says how much engram's own workers hold,
+        which prove by their token that they are.
+        """
         self.aggregator = aggregator
-        self._most_samples = most_samples
+        self._most_samples, self._shares = most_samples, shares or {}
         self._places = Places(aggregator.settings.workers)
         self._clients: dict[str, Client] = {}
         """By worker."""
         self._opened = False
         """A round has been opened since this process started."""
+        self._held: dict[str, int] = {}
+        """What each worker's last update that counts was made from."""
+        self._sized = (0, 0)
+        """The round whose bounds are set: that whose first update is in."""
         self._last = ("", "")
         """Client and job name of the newest update that counts."""
         self._cached: tuple[wire.Head, str] | None = None
@@ -153,6 +168,7 @@ class Dialect:
                 text = f"{message.client_id} is connected already: give each worker its own WORKER_NAME"
                 raise Refused("unauthorised", text, CLOSE_REFUSED)
             effects.append(Effect(before, Close(CLOSE_REPLACED, "replaced")))
+        self._held.pop(worker, None)
         client.id, client.worker = message.client_id or worker, worker
         others = [other for other in self._clients.values() if other is not before]
         effects += [Effect(other, wire.joined(client.id)) for other in others]
@@ -164,8 +180,9 @@ class Dialect:
             protocol=PROTOCOL,
             job_digest=self.aggregator.settings.job_digest,
             split_digest=self.aggregator.split_digest,
-            samples=self._most_samples,
+            samples=self._share(client) or self._most_samples,
             device="",
+            trouble="" if client.id == worker else f"its Sedna client is {client.id}",
         )
         return effects + self._act(self.aggregator.connect(worker, hello, now), now)
 
@@ -194,7 +211,8 @@ class Dialect:
         aggregator = self.aggregator
         tensors = wire.as_tensors(upload.weights, aggregator.weights)
         check_finite(tensors)
-        aggregator.adopt(tensors)
+        if self._sized != (order.task, order.round):
+            aggregator.adopt(tensors, self._bounds(upload.samples))
         update = Update(order.task, order.round, upload.samples, tensors)
         if client.last is not None:
             aggregator.transferred(client.worker, "up", client.last.size, update)
@@ -202,7 +220,23 @@ class Dialect:
         answer = next((message for worker, message in outgoing if worker == client.worker), None)
         if isinstance(answer, Reject):
             raise Unfit(answer.reason, answer.message)
+        self._sized = order.task, order.round
         return self._act(outgoing, now, upload)
+
+    def _bounds(self, samples: int) -> dict[str, int]:
+        """Return what each worker may weigh this round, now that the first one weighs `samples`: as much as
+        it did before, or far more than that one. The tighter, the finer the grid of the sum.
+        """
+        most = min(self._most_samples, max(LEAST_BOUND, LEEWAY * samples))
+        bounds = {worker: self._held.get(worker, most) for worker in self.aggregator.settings.workers}
+        shares = {worker: self._share(client) for worker, client in self._clients.items()}
+        return {worker: shares.get(worker) or bound for worker, bound in bounds.items()}
+
+    def _share(self, client: Client) -> int | None:
+        """Return what the client holds where that is known: with our own workers the sum is the same as with
+        our own protocol, bit for bit.
+        """
+        return self._shares.get(client.worker) if client.trusted == client.worker else None
 
     # What the aggregator says.
 
@@ -218,7 +252,7 @@ class Dialect:
                 client.waits, client.order = True, None
                 if upload is not None:
                     self._last = (client.id, upload.job_name)
-                    self.aggregator.holds(worker, upload.samples)
+                    self._held[worker] = upload.samples
             elif isinstance(message, Finish):
                 effects.append(self._finish(client, message))
         return effects

@@ -34,6 +34,7 @@ from engram.federation.websocket.wire import (
 )
 from engram.sedna.client_state import Client
 from engram.sedna.connection import Connection, connections, unsent
+from engram.sedna.deflate import SharedDeflateFactory
 from engram.sedna.dialect import Close, Dialect, Effect
 from engram.sedna.http import Post, answer, clients_response, forbidden, paths_of, read_info, unauthorised
 from engram.sedna.outbox import Outbox
@@ -279,6 +280,8 @@ async def _listen(hub: _Hub, host: str, port: int) -> WebSocketServer:
             port,
             process_request=hub.admit,
             create_connection=connections(hub.report),
+            compression=None,
+            extensions=[SharedDeflateFactory()],
             ping_interval=None,
             open_timeout=aggregator.settings.hello_seconds,
             close_timeout=CLOSE_SECONDS,

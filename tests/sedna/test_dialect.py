@@ -137,6 +137,16 @@ def test_a_model_that_no_sedna_worker_could_receive_ends_the_run(monkeypatch: py
         talk.upload(only, 1.0)
 
 
+def test_a_worker_may_hold_far_more_than_the_first_one_but_not_any_number() -> None:
+    talk = Talk()
+    first, second = talk.join("w0"), talk.join("w1")
+    talk.upload(first, 1.0, samples=2)
+    talk.upload(second, 4.0, samples=60_000)
+    assert talk.received(first)[0][1] == pytest.approx((2 * 1 + 60_000 * 4) / 60_002, rel=1e-6)
+    talk.upload(second, 4.0, samples=60_001)
+    assert talk.closed[second].reason == "norm: 60001 samples, but the worker said it holds 60000"
+
+
 def test_a_failed_run_is_said_to_all() -> None:
     talk = Talk(aggregation={"deadlinePolicy": "Fail", "roundDeadlineSeconds": 1})
     first = talk.join("w0")

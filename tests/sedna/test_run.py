@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from engram.federation.checkpoint import CheckpointStore
 from engram.run.ports import Reservation
+from engram.spec.loader import load_job
 from tests.sedna.conftest import SednaClient
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -49,7 +51,7 @@ def job_file(tmp_path: Path) -> Path:
 
 
 def test_the_dialect_gives_the_same_bits_as_our_own_protocol(job_file: Path, tmp_path: Path) -> None:
-    counts = []
+    counts, models = [], []
     for name, options in {
         "sedna": (),
         "engram": ("--set", "protocol=engram"),
@@ -60,8 +62,18 @@ def test_the_dialect_gives_the_same_bits_as_our_own_protocol(job_file: Path, tmp
         record = json.loads((tmp_path / name / "record.json").read_text())
         counts.append([row["counts"]["right"] for row in record["history"]["rounds"]])
         assert record["history"]["faults"]["rejected"] == {}
+        models.append(final_weights(tmp_path / name))
     assert counts[0] == counts[1] == counts[2]
     assert sum(counts[0][-1].values()) > sum(counts[0][0].values())
+    assert models[0] == models[1] == models[2]
+
+
+def final_weights(run: Path) -> dict[str, bytes]:
+    """Return the bits of the model in a run's checkpoint."""
+    digest = load_job(run / "job.yaml").digest()
+    found = CheckpointStore(run / "checkpoint").load(digest)
+    assert found is not None
+    return {name: array.tobytes() for name, array in found[0].weights.items()}
 
 
 def test_what_only_sednas_workers_know_cannot_be_run_here(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Aggregation(ABC):
     @abstractmethod
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """Start a round from the global `weights`; the updates' samples will not sum to more than
-        `total_samples`.
+        `total_samples`. It may be called again before the first `add`, when more is known.
         """
 
     @abstractmethod
