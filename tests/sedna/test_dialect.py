@@ -137,6 +137,21 @@ def test_a_model_that_no_sedna_worker_could_receive_ends_the_run(monkeypatch: py
         talk.upload(only, 1.0)
 
 
+@pytest.mark.parametrize("rule", ["fedavg", "fedavgm", "fedadam", "median", "trimmed-mean", "krum"])
+def test_every_rule_works_without_knowing_the_model(rule: str) -> None:
+    """The original can only average."""
+    talk = Talk(5, 2, aggregation={"name": rule})
+    clients = [talk.join(f"w{index}") for index in range(5)]
+    for _ in range(2):
+        for client in clients:
+            talk.upload(client, 2.0 if client.id != "w4" else 1000.0)
+    [first, last] = [value for _, value in talk.received(clients[0])]
+    assert talk.aggregator.outcome is not None
+    assert talk.aggregator.outcome.reason == "complete"
+    if rule in ("median", "krum"):
+        assert (first, last) == (2.0, 2.0)
+
+
 def test_a_worker_may_hold_far_more_than_the_first_one_but_not_any_number() -> None:
     talk = Talk()
     first, second = talk.join("w0"), talk.join("w1")
