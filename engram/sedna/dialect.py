@@ -19,6 +19,10 @@ from engram.sedna import wire
 from engram.sedna.client_state import Client, Received
 from engram.sedna.places import Places
 
+MOST_TOLD = 100
+"""With so many clients nobody hears of newcomers: no client acts upon it, and a thousand of them would be
+told a million times.
+"""
 LEAST_BOUND, LEEWAY = 2**16, 2**10
 """Samples that any worker may hold, and how many times as many as the first one to say so."""
 
@@ -171,6 +175,8 @@ class Dialect:
         self._held.pop(worker, None)
         client.id, client.worker = message.client_id or worker, worker
         others = [other for other in self._clients.values() if other is not before]
+        if len(others) >= MOST_TOLD:
+            others = []
         effects += [Effect(other, wire.joined(client.id)) for other in others]
         self._clients[worker] = client
         effects += [Effect(other, wire.subscribed(client.id)) for other in (*others, client)]

@@ -197,6 +197,14 @@ class _Hub:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._left.wait(), LOOK_SECONDS)
 
+    async def linger(self) -> None:
+        """Wait for those who have the end to leave: they still report it to their Local Controller, us."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.dialect.aggregator.settings.linger_seconds):
+                while self._sockets:
+                    self._left.clear()
+                    await self._left.wait()
+
     def _told(self, client: Client) -> bool:
         """Return whether a client needs us no more: its kernel has everything, and it reads next."""
         done = client.waits or not client.id
@@ -242,6 +250,7 @@ async def serve(
                 await hub.part(RESTARTING, "the aggregator restarts")
             else:
                 await hub.drain()
+                await hub.linger()
                 await hub.part(1000, "the run is over")
         finally:
             server.close()

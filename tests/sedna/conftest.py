@@ -38,6 +38,7 @@ class Events(Silent):
         self.states: dict[str, WorkerState] = {}
         self.rounds: list[RoundRow] = []
         self.beats: dict[str, Heartbeat] = {}
+        self.losses: dict[str, float] = {}
         self._changed = threading.Condition()
 
     def _note(self, change: Callable[[], object]) -> None:
@@ -60,6 +61,8 @@ class Events(Silent):
 
     def heartbeat(self, worker: str, beat: Heartbeat) -> None:
         self._note(lambda: self.beats.update({worker: beat}))
+        if beat.loss is not None:
+            self._note(lambda: self.losses.update({worker: beat.loss or 0.0}))
 
 
 class Known(BlindLearner):

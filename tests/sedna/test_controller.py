@@ -53,7 +53,7 @@ def test_a_report_is_answered_and_its_loss_kept(running: Running, client: Connec
     client(running, "w0").subscribe()
     status, answer = post(running.port, "/sedna/workers/w0/info", json.dumps(report()).encode())
     assert (status, answer) == (200, {})
-    running.events.wait_for(lambda: running.events.beats["trainworker-edge-0"].loss == 0.25)
+    running.events.wait_for(lambda: running.events.losses == {"trainworker-edge-0": 0.25})
 
 
 BAD: dict[str, tuple[str, bytes, int]] = {

@@ -162,6 +162,15 @@ def test_a_worker_may_hold_far_more_than_the_first_one_but_not_any_number() -> N
     assert talk.closed[second].reason == "norm: 60001 samples, but the worker said it holds 60000"
 
 
+def test_beyond_a_hundred_clients_newcomers_are_no_news() -> None:
+    talk = Talk(103)
+    sent = []
+    for number in range(103):
+        text = json.dumps({"type": "subscribe", "client_id": f"w{number}"})
+        sent.append(len(talk.dialect.message(Client(), text, FAST, 0.0)))
+    assert sent == [1 + 2 * number for number in range(100)] + [1, 1, 1]
+
+
 def test_a_failed_run_is_said_to_all() -> None:
     talk = Talk(aggregation={"deadlinePolicy": "Fail", "roundDeadlineSeconds": 1})
     first = talk.join("w0")
