@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test check test-unit test-cluster test-slow e2e cluster-up cluster-down images deploy undeploy \
+.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna e2e cluster-up cluster-down images deploy undeploy \
 	generate format benchmark-reference benchmark-step benchmark-operator clean
 
 help: ## List the targets
@@ -63,6 +63,9 @@ undeploy: ## Take the operator out again; jobs and the CRD stay
 
 test-slow: install ## Long trainings: the reference figures of digits and Fashion-MNIST
 	$(BIN)/pytest -m slow --timeout 3600
+
+test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an interpreter that has it (docs/sedna.md)
+	$(BIN)/pytest -m sedna -rs
 
 generate: install ## Make the CRD and the field reference again from the types
 	$(BIN)/python -m engram.spec.generate

@@ -29,6 +29,8 @@ def modules_after(statement: str) -> set[str]:
         "import engram.learning",
         "import engram.report",
         "import engram.importing.command",
+        "import engram.sedna.estimator",
+        "import engram.sedna.server",
     ],
 )
 def test_import_stays_light(statement: str) -> None:

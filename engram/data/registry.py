@@ -10,11 +10,13 @@ from engram.data.sources.cifar import load_cifar10, load_cifar100
 from engram.data.sources.digits import load_digits
 from engram.data.sources.folders import load_image_folder, load_imagenet, load_tiny_imagenet
 from engram.data.sources.idx import load_fashion_mnist, load_mnist
+from engram.data.sources.nothing import load_nothing
 from engram.data.sources.npz import load_npz
 from engram.data.sources.own import load_own
 from engram.data.types import DataSet
 from engram.errors import ConfigurationError
 from engram.spec.dotted import is_dotted
+from engram.spec.parameters import NONE
 
 LOADERS: Mapping[str, Callable[[Path | None], DataSet]] = {
     "digits": load_digits,
@@ -35,6 +37,8 @@ def load_dataset(name: str, root: Path | None) -> DataSet:
     Raises ConfigurationError for an unknown name or a dotted path that does not import, DataError when files
     are missing, corrupt or unsafe.
     """
+    if name == NONE:
+        return load_nothing()
     if name in LOADERS:
         return LOADERS[name](root)
     if is_dotted(name):

@@ -22,6 +22,7 @@ from engram.data.tasks import class_order
 from engram.data.types import DataSet, ImageSource, Indices, Split, TaskShare, WorkerShare
 from engram.errors import ConfigurationError
 from engram.spec.job import FederatedIncrementalJob, WorkerIdentity
+from engram.spec.parameters import NONE
 
 Tasks = tuple[tuple[int, ...], ...]
 
@@ -34,6 +35,8 @@ def make_split(job: FederatedIncrementalJob, dataset: DataSet) -> Split:
 
     Raises ConfigurationError for too few classes, more workers than samples, or a `minSamples` out of reach.
     """
+    if dataset.name == NONE:
+        return _nothing_to_split(job)
     tasks = class_order(job, len(dataset.class_names))
     classes = [label for task in tasks for label in task]
     training, held_out = training_samples(job, dataset.train.labels, classes)
@@ -63,6 +66,13 @@ def make_split(job: FederatedIncrementalJob, dataset: DataSet) -> Split:
         ]
         digest = _digest(facts, [test, *parts])
     return Split(tasks, shares, test, validation, digest, tuple(warnings))
+
+
+def _nothing_to_split(job: FederatedIncrementalJob) -> Split:
+    """Return the split of data that only the workers know: one task without classes."""
+    nothing = np.empty(0, np.int64)
+    shares = tuple(WorkerShare(worker.name, (TaskShare(nothing, nothing),)) for worker in job.workers())
+    return Split(((),), shares, nothing, False, _digest({"dataset": NONE}, ()))
 
 
 def local_share(job: FederatedIncrementalJob, worker: WorkerIdentity, dataset: DataSet) -> WorkerShare:
@@ -123,7 +133,7 @@ def test_counts(split: Split, dataset: DataSet) -> dict[int, int]:
 
 
 def _counts(split: Split, labels: NDArray[np.int64]) -> dict[int, int]:
-    found = np.bincount(labels, minlength=1 + max(max(task) for task in split.tasks))
+    found = np.bincount(labels, minlength=1 + max(max(task, default=0) for task in split.tasks))
     return {label: int(found[label]) for task in split.tasks for label in task}
 
 

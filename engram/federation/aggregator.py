@@ -106,6 +106,7 @@ class Aggregator:
         self.settings = settings
         self.outcome: Outcome | None = None
         """How the run ended; None while it goes on."""
+        self.split_digest = learner.split_digest
         self._observer = observer
         self._replicas = replicas
         self._resized: Mapping[str, int] | None = None
@@ -185,6 +186,12 @@ class Aggregator:
             case Log():
                 return self._failed(worker, message, now)
         return []
+
+    def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
+        """Take over what workers say that know nothing of the job, before a round's first update is received:
+        see `Engine.adopt`.
+        """
+        self._engine.adopt(weights, samples)
 
     def heard(self, worker: str, now: float) -> None:
         """Take part of a message as a sign of life."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,6 +53,7 @@ class Engine:
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
         self._answers = Answers()
+        self._asked: tuple[str, ...] = ()
         self._common: tuple[tuple[int, int], Shared] | None = None
         self.samples: dict[str, int] = {}
         """What each worker said it holds."""
@@ -86,6 +87,15 @@ class Engine:
     def split_digest(self) -> str:
         """Digest of the split that every worker must share."""
         return self._learner.split_digest
+
+    def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
+        """Begin the open round again with what only its workers know; before its first update is taken.
+
+        `weights` are the model where there is none, `samples` bounds what workers hold.
+        """
+        self.weights = self.weights or frozen(weights)
+        self.samples.update(samples)
+        self._begin_rule()
 
     # Answers of the open stage, taken in after the machine wants them.
 
@@ -133,7 +143,10 @@ class Engine:
         """Return the groups for all workers, asked for once a stage, and the worker's own."""
         if self._common is None or self._common[0] != (task, round):
             self._common = ((task, round), _fit_to_send(self._learner.shared("", task, round)))
-        return {**self._common[1], **_fit_to_send(self._learner.shared(worker, task, round))}
+        own = dict(self._learner.shared(worker, task, round))
+        if helper := self._rule.shared(worker):
+            own["helper"] = helper
+        return {**self._common[1], **_fit_to_send(own)}
 
     # The machine's actions.
 
@@ -154,13 +167,17 @@ class Engine:
         self._answers = Answers()
         self.journal.open(now)
         if stage.kind == "round":
-            known = [self.samples.get(worker) for worker in stage.workers]
-            most = max([samples for samples in known if samples is not None], default=1)
-            # A worker that never said hello is assumed to hold as much as the largest.
-            self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
+            self._asked = stage.workers
+            self._begin_rule()
             self._observer.round_started(stage.task, stage.round)
         else:
             self._observer.consolidation_started(stage.task)
+
+    def _begin_rule(self) -> None:
+        known = [self.samples.get(worker) for worker in self._asked]
+        most = max([samples for samples in known if samples is not None], default=1)
+        # A worker that never said hello is assumed to hold as much as the largest.
+        self._rule.begin(self.weights, sum(most if samples is None else samples for samples in known))
 
     def aggregate(self, action: act.Aggregate, now: float) -> None:
         """Make the next global model; when all abstained it stays as it is."""
@@ -172,6 +189,7 @@ class Engine:
                 self.weights = self._checked(self._rule.finish())
                 for warning in self._rule.warnings():
                     self.journal.note(f"task {action.task}, round {action.round}: {warning}")
+            self._rule.close_round(updates)
             self._learner.close_round(action.task, action.round, self.weights, updates)
 
     def _checked(self, weights: Tensors) -> Tensors:

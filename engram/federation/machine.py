@@ -76,6 +76,8 @@ class Plan:
     evaluate_on_workers: bool = False
     evaluate_every_round: bool = False
     elastic: bool = False
+    consolidates: bool = True
+    """False: workers know no tasks, so nobody is asked at a task's end."""
 
 
 @dataclass
@@ -318,7 +320,10 @@ class Machine:
         if task > len(self.plan.rounds):
             return self._end(End("complete", ""))
         if round == 0:
-            return self._open("consolidate", task, 0, now)
+            if self.plan.consolidates:
+                return self._open("consolidate", task, 0, now)
+            stage = OpenStage("consolidate", task, 0, ())
+            return [stage, CloseTask(task, (), ()), *self._evaluate(task, 0, now)]
         return [BeginTask(task), *self._open("round", task, round, now)]
 
     def _open(self, kind: Asking, task: int, round: int, now: float) -> list[Action]:

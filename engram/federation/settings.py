@@ -33,6 +33,8 @@ class Settings:
     evaluation: Evaluation = field(default_factory=Evaluation)
     elastic: bool = False
     """Workers beyond `workers` may join (partition local)."""
+    consolidates: bool = True
+    """Workers are asked at the end of a task; Sedna's know no tasks."""
     groups: tuple[str, ...] = ()
     """Names of the worker groups that may grow when `elastic`."""
     heartbeat_seconds: float = 10.0
@@ -61,7 +63,8 @@ class Settings:
             aggregation=spec.aggregation,
             aggregation_parameters=aggregation_parameters(job),
             evaluation=spec.evaluation,
-            elastic=spec.dataset.partition.method == "local",
+            elastic=spec.dataset.partition.method == "local" and spec.protocol != "sedna",
+            consolidates=spec.protocol != "sedna",
             groups=tuple(group.name for group in spec.workers),
         )
 
@@ -79,6 +82,7 @@ class Settings:
             evaluate_on_workers=self.evaluation.location == "workers",
             evaluate_every_round=self.evaluation.every == "round",
             elastic=self.elastic,
+            consolidates=self.consolidates,
         )
 
     def may_join(self, worker: str) -> bool:

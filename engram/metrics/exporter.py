@@ -127,8 +127,9 @@ class Exporter(Collector):
             if not self._admit(worker):
                 return
             self._beats[worker] = self._clock()
-            self._set(MetricName.WORKER_MEMORY_BYTES, beat.memory_bytes, worker)
-            self._set(MetricName.WORKER_GPU_MEMORY_BYTES, beat.gpu_memory_bytes, worker)
+            if beat.memory_bytes:  # Sedna's workers say nothing of it
+                self._set(MetricName.WORKER_MEMORY_BYTES, beat.memory_bytes, worker)
+                self._set(MetricName.WORKER_GPU_MEMORY_BYTES, beat.gpu_memory_bytes, worker)
             if beat.loss is not None:
                 self._set(MetricName.WORKER_LOSS, beat.loss, worker)
 

@@ -40,6 +40,9 @@ from engram.run.pod import Pod
 from engram.run.recording import Keeper, Recorder, write_record
 from engram.run.roster import Roster
 from engram.run.source import load_placed
+from engram.sedna.dialect import Dialect
+from engram.sedna.server import serve as serve_sedna
+from engram.sedna.wire import MOST_SAMPLES
 from engram.spec.exit_codes import EXIT_MEANINGS, ExitCode
 from engram.spec.status import MetricsStatus, ProgressStatus
 
@@ -77,7 +80,9 @@ class _Run:
     """The parts of one run that outlive its aggregator: what is shown, recorded and served."""
 
     def __init__(self, composition: Composition, options: AggregatorOptions) -> None:
-        job = composition.job
+        self.job = job = composition.job
+        self.most_samples = most_samples(composition)
+        self.shares = {share.worker: share.samples for share, _ in composition.shares}
         self.directory = RunDirectory(options.directory)
         self.recorder = Recorder(composition, environment("websocket", "engram aggregator"))
         classes = [list(plan.classes) for plan in composition.plans]
@@ -157,6 +162,7 @@ async def _serve(
     pod: Pod,
 ) -> Outcome:
     stop = asyncio.Event()
+    sedna = run.job.spec.protocol == "sedna"
     loop = asyncio.get_running_loop()
 
     def wake() -> None:
@@ -165,9 +171,19 @@ async def _serve(
 
     def listening(port: int) -> None:
         run.listening = True
-        say(f"listening on {options.host}:{port}" + (" with TLS" if tls is not None else ""))
+        how = " for Sedna's workers" if sedna else " with TLS" if tls is not None else ""
+        say(f"listening on {options.host}:{port}{how}")
 
     pod.orderly(SAVE_SECONDS, wake)
+    if sedna:
+        return await serve_sedna(
+            Dialect(aggregator, run.most_samples, run.shares),
+            host=options.host,
+            port=options.port,
+            authenticate=authenticate,
+            stop=stop,
+            listening=listening,
+        )
     return await serve(
         aggregator,
         host=options.host,
@@ -177,6 +193,12 @@ async def _serve(
         listening=listening,
         tls=tls,
     )
+
+
+def most_samples(composition: Composition) -> int:
+    """Return how many samples a Sedna worker may say it holds: all there are, where that is known here."""
+    known = composition.job.spec.dataset.partition.method != "local"
+    return (len(composition.dataset.train.labels) if known else 0) or MOST_SAMPLES
 
 
 def _tls(options: AggregatorOptions) -> ssl.SSLContext | None:

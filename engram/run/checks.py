@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engram.federation.aggregation import build
+from engram.sedna.estimator import check_unseen
+from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, aggregation_parameters
 from engram.spec.dotted import is_dotted, load_dotted
 
@@ -22,6 +24,8 @@ def check_code(job: FederatedIncrementalJob) -> None:
     for field, name in named.items():
         if is_dotted(name):
             load_dotted(name, field)
+    if estimator_class(job) is not None:
+        check_unseen(job)
     if is_dotted(spec.algorithm.name):
         load_dotted(spec.algorithm.name, "spec.algorithm.name")
         from engram.learning.algorithms import build_algorithm  # imports torch, as the user's class just did

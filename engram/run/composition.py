@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, make_split, share_warnings
+from engram.errors import ConfigurationError
 from engram.federation.roles import GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_global, build_local, curriculum
+from engram.sedna.blind import BlindLearner
+from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
+from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
+from engram.spec.parameters import NONE
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,18 @@ class Composition:
 
     def global_learner(self) -> GlobalLearner:
         """Build the aggregator's side."""
+        if self.job.spec.model.name == NONE:
+            return BlindLearner(self.split.digest)
+        if (kind := estimator_class(self.job)) is not None:
+            return EstimatorCoordinator(Given(self.job, kind, self.dataset, self.split))
         return build_global(self.job, self.dataset, self.split)
 
     def local_learner(self, worker: WorkerIdentity) -> LocalLearner:
         """Build a worker's side; its group may have data of its own."""
+        check_trainable(self.job)
         dataset, split, share = self.worker_data(worker)
+        if (kind := estimator_class(self.job)) is not None:
+            return EstimatorWorker(Given(self.job, kind, dataset, split), worker, share)
         return build_local(self.job, worker, dataset, share, split)
 
     def worker_data(self, worker: WorkerIdentity) -> tuple[DataSet, Split, WorkerShare]:
@@ -111,6 +123,16 @@ class Composition:
             return self.split.warnings
         own = [warning for share, _ in self.shares for warning in share_warnings(share)]
         return (*self.split.warnings, *own)
+
+
+def check_trainable(job: FederatedIncrementalJob) -> None:
+    """Raise ConfigurationError when only Sedna's workers know what is trained, and on what."""
+    if job.spec.model.name == NONE:
+        raise ConfigurationError(
+            "none: the workers of this job bring model and data, so they are not engram's",
+            field="spec.model.name",
+            remedy="start `engram aggregator` and Sedna's workers (docs/sedna.md), or name what is trained",
+        )
 
 
 def compose(job: FederatedIncrementalJob, place: Place) -> Composition:

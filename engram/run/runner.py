@@ -17,7 +17,7 @@ from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure
 from engram.report.record import Record
 from engram.run.checks import check_code
-from engram.run.composition import Composition, Place, compose
+from engram.run.composition import Composition, Place, check_trainable, compose
 from engram.run.directory import Choice, RunDirectory, choose, claim, occupied
 from engram.run.display import Display, duration, open_display
 from engram.run.edge import ERROR_MARK, translate
@@ -65,6 +65,7 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
             _write_report(choice.directory, previous)
         print(f"{choice.directory.path} is complete already; report: {choice.directory.report}")
         return ExitCode.DONE
+    check_trainable(job)
     composition = compose(job, place)
     check_code(job)
     composition.settings()

@@ -24,6 +24,7 @@ from engram.run.stop import STOPPING, Stop
 from engram.run.watch import LineTail, fetch_status
 from engram.spec import FederatedIncrementalJob
 from engram.spec.exit_codes import ExitCode, meaning_of
+from engram.spec.names import Environment
 from engram.spec.tokens import worker_token
 
 TICK_SECONDS = 0.05
@@ -102,7 +103,9 @@ class Supervisor:
         job, directory = self._job, self._directory
         key, uid = secrets.token_bytes(32), job.metadata.uid or job.name
         self._secrets.mkdir(mode=0o700, exist_ok=True)
-        environment = child_environment(job.spec.training.threads)
+        environment = dict(child_environment(job.spec.training.threads))
+        if job.spec.protocol == "sedna":
+            environment[Environment.LC_SERVER] = f"http://{LOOPBACK}:{self._port.port}"
         arguments = [
             *("aggregator", "--job", str(directory.job), "--dir", str(directory.path)),
             *("--key-file", str(self._secret("key", key.hex()))),

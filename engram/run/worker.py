@@ -11,6 +11,7 @@ from pathlib import Path
 from engram.data.split import label_counts
 from engram.errors import FederationError
 from engram.federation.messages import LabelCounts
+from engram.federation.roles import LocalLearner
 from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.tls import TlsClient
 from engram.run.checks import check_code
@@ -20,8 +21,11 @@ from engram.run.mounted import explaining_data
 from engram.run.observers import say
 from engram.run.pod import Pod
 from engram.run.source import load_placed
+from engram.sedna.controller import ControllerClient
+from engram.sedna.worker import Peer, Start, run_sedna_worker, sedna_name
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
 from engram.spec.exit_codes import ExitCode
+from engram.spec.names import Environment
 
 LEAVE_SECONDS = 5.0
 """How long a worker that was told to stop may take to end its step and say goodbye."""
@@ -67,6 +71,18 @@ def run_worker_process(options: WorkerOptions, pod: Pod) -> int:
     if remark:
         say(f"warning: {worker.name}: {remark}")
     pod.orderly(LEAVE_SECONDS)
+    if job.spec.protocol == "sedna":
+        peer = Peer(
+            worker.name,
+            job.name,
+            options.endpoints,
+            sedna_name(job.spec.aggregation.name),
+            token,
+            float(job.spec.run_policy.orphan_seconds),
+        )
+        run_sedna_worker(learner, peer, start_of(composition), pod.asked, controller_of(job, worker, learner))
+        say(f"{worker.name}: the run is over: complete")
+        return ExitCode.DONE
     reason = run_worker(
         learner,
         worker=worker.name,
@@ -84,6 +100,22 @@ def run_worker_process(options: WorkerOptions, pod: Pod) -> int:
     if reason == "complete":
         return ExitCode.DONE
     raise FederationError(f"{worker.name}: the aggregator ended the run: {reason}")
+
+
+def start_of(composition: Composition) -> Start:
+    """Return the seeded model that every worker's first round starts from: Sedna's aggregator sends none."""
+    learner = composition.global_learner()
+    return Start(learner.begin_task(1, None), learner.seen(1))
+
+
+def controller_of(
+    job: FederatedIncrementalJob, worker: WorkerIdentity, learner: LocalLearner
+) -> ControllerClient | None:
+    """Return whom to tell of each round, where LC_SERVER says."""
+    server = os.environ.get(Environment.LC_SERVER, "")
+    if not server:
+        return None
+    return ControllerClient(server, worker.name, job.name, job.metadata.namespace, learner.samples)
 
 
 def labels_of(composition: Composition, worker: WorkerIdentity) -> LabelCounts | None:

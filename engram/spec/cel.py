@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engram.spec.names import JOB_NAME_LENGTH, JOB_NAME_PATTERN, MOST_WORKERS, RESERVED_GROUP_NAMES
-from engram.spec.parameters import CLASS_COUNTS
+from engram.spec.parameters import CLASS_COUNTS, NONE
 from engram.spec.schema import MUTABLE_MARK, PRESERVE, Schema
+from engram.spec.sedna import ALGORITHMS as SEDNA_ALGORITHMS
 
 LIST_KEYS = "x-kubernetes-list-map-keys"
 
@@ -51,6 +52,7 @@ def rules(spec: Schema) -> Iterator[Rule]:
     )
     yield from _worker_rules()
     yield from _aggregator_rules()
+    yield from _sedna_rules()
     yield Rule(
         ("spec", "report", "prometheus", "url"),
         "self == '' || self.matches('^https?://[^/]')",
@@ -126,6 +128,38 @@ def _aggregator_rules() -> Iterator[Rule]:
         ("spec", "aggregator", "checkpoint"),
         "self.storageClassName == '' || self.size != ''",
         "storageClassName needs size: write one such as 1Gi",
+    )
+
+
+def _sedna_rules() -> Iterator[Rule]:
+    """What Sedna's protocol can carry."""
+    yield Rule(
+        ("spec",),
+        "self.protocol != 'sedna' || self.tasks.count == 1",
+        "Sedna's workers know rounds only: write tasks.count: 1, and all classes as classesPerTask",
+    )
+    yield Rule(
+        ("spec",),
+        f"self.protocol != 'sedna' || self.algorithm.name in {_texts(list(SEDNA_ALGORITHMS))}",
+        f"protocol sedna carries nothing but weights: write algorithm.name: {' or '.join(SEDNA_ALGORITHMS)}",
+    )
+    yield Rule(
+        ("spec",),
+        "self.protocol != 'sedna' || (self.aggregation.clientFraction == 1.0 && "
+        "self.aggregation.compression == 'none' && self.evaluation.location == 'aggregator')",
+        "with protocol sedna every worker trains in every round, weights are JSON text and nobody can ask "
+        "workers to evaluate: write clientFraction: 1, compression: none, location: aggregator",
+    )
+    yield Rule(
+        ("spec",),
+        f"self.protocol == 'sedna' || (self.dataset.name != '{NONE}' && self.model.name != '{NONE}')",
+        f"{NONE} is for protocol sedna only: write what the workers train",
+    )
+    yield Rule(
+        ("spec",),
+        f"(self.dataset.name == '{NONE}') == (self.model.name == '{NONE}')",
+        f"without data nobody knows the model's input: write {NONE} for dataset.name and model.name or for "
+        "neither",
     )
 
 

@@ -45,7 +45,7 @@ class Dataset(Spec):
         max_length=253,
         description="digits, fashion-mnist, mnist, cifar10, cifar100, tiny-imagenet, imagenet, image-"
         "folder, npz, or "
-        "package.module:Class of your own.",
+        "package.module:Class of your own; none: Sedna's workers know their data (protocol sedna).",
     )
     volume: Volume = Field(default_factory=dict)
     path: str = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +41,19 @@ def load_dotted(path: str, field: str) -> Any:
             remedy=f"make `python -c 'import {module_name}'` work in the same environment "
             "(on a cluster: in the image)",
         ) from error
-    if not hasattr(module, name):
+    if hasattr(module, name):
+        return getattr(module, name)
+    registered = _registered(name)
+    if registered is None:
         raise ConfigurationError(f"{path}: module {module_name} has no {name}", field=field)
-    return getattr(module, name)
+    return registered
+
+
+def _registered(name: str) -> Any:
+    """Return what the user's own code has registered as `name` in Sedna's ClassFactory, None without it."""
+    factory = getattr(sys.modules.get("sedna.common.class_factory"), "ClassFactory", None)
+    kinds: dict[str, dict[str, Any]] = getattr(factory, "__registry__", {})
+    return next((found[name] for found in kinds.values() if name in found), None)
 
 
 @contextmanager

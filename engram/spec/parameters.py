@@ -33,6 +33,9 @@ DATASETS = (
 )
 """Names that `spec.dataset.name` may have beside a dotted path."""
 
+NONE = "none"
+"""Name of a data set or model that engram does not know: Sedna's workers bring both."""
+
 CLASS_COUNTS: dict[str, int] = {
     "digits": 10,
     "fashion-mnist": 10,

@@ -20,7 +20,8 @@ class Model(Spec):
         "lenet5",
         min_length=1,
         max_length=253,
-        description="lenet5, cnn, resnet18, resnet32, or package.module:function of your own.",
+        description="lenet5, cnn, resnet18, resnet32, or package.module:function of your own; none: Sedna's "
+        "workers bring it (protocol sedna).",
     )
     parameters: Parameters = Field(
         default_factory=dict, description="Parameters of the model, checked by its own type."

@@ -29,15 +29,16 @@ from engram.spec.parameters import (
     CLASS_COUNTS,
     DATASETS,
     MODELS,
+    NONE,
     KrumParameters,
 )
 from engram.spec.problems import Problem, did_you_mean
+from engram.spec.sedna import brings, check_sedna
 from engram.spec.training import Aggregation, Algorithm, Model
 from engram.spec.wording import check_model, unknown_name
 
 NOT_IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "aggregation.compression": ("float16", "int8", "topk"),
-    "protocol": ("sedna",),
 }
 """Values that the schema knows and this version does not carry out yet, by field below spec."""
 
@@ -59,6 +60,7 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *_check_aggregator(spec),
         *_check_objects(spec),
         *_check_report(spec),
+        *check_sedna(spec),
         *_check_implemented(spec),
     ]
 
@@ -98,7 +100,7 @@ def _check_names(spec: JobSpec) -> Iterator[Problem]:
     )
     for field, name, known, what, dotted in named:
         problem = unknown_name(field, name, known, what, dotted)
-        if problem is not None:
+        if problem is not None and not (name == NONE and brings(field)):
             yield problem
 
 
@@ -330,11 +332,8 @@ def _check_report(spec: JobSpec) -> Iterator[Problem]:
 
 def _check_implemented(spec: JobSpec) -> Iterator[Problem]:
     """Values whose turn has not come yet."""
-    values = {"aggregation.compression": spec.aggregation.compression, "protocol": spec.protocol}
-    defaults = {
-        "aggregation.compression": Aggregation.model_fields["compression"].default,
-        "protocol": JobSpec.model_fields["protocol"].default,
-    }
+    values = {"aggregation.compression": spec.aggregation.compression}
+    defaults = {"aggregation.compression": Aggregation.model_fields["compression"].default}
     for field, names in NOT_IMPLEMENTED.items():
         if values[field] in names:
             yield Problem(

@@ -41,6 +41,31 @@ NAMES = {
     "a.b": "metadata.name: write lower-case letters, digits and hyphens, a letter first and no hyphen last",
 }
 
+CARRIES = (
+    "with protocol sedna every worker trains in every round, weights are JSON text and nobody can ask "
+    "workers to evaluate: write clientFraction: 1, compression: none, location: aggregator"
+)
+SEDNA: list[tuple[str, Object, str]] = [
+    (
+        "tasks",
+        {"tasks": {"count": 2}},
+        "Sedna's workers know rounds only: write tasks.count: 1, and all classes as classesPerTask",
+    ),
+    (
+        "algorithm",
+        {"algorithm": {"name": "replay"}},
+        "protocol sedna carries nothing but weights: write algorithm.name: finetune or fedprox",
+    ),
+    ("sampling", {"aggregation": {"clientFraction": 0.5}}, CARRIES),
+    ("evaluation", {"evaluation": {"location": "workers"}}, CARRIES),
+    (
+        "model",
+        {"model": {"name": "none"}},
+        "without data nobody knows the model's input: write none for dataset.name and model.name or for "
+        "neither",
+    ),
+]
+
 REFUSED: list[tuple[str, Object, str, str]] = [
     (
         "minimum of samples with local data",
@@ -110,6 +135,16 @@ REFUSED: list[tuple[str, Object, str, str]] = [
         {"aggregation": {"quorum": 4}},
         "spec",
         "aggregation.quorum can never be reached: write at most the number of workers, or a percentage",
+    ),
+    *(
+        (f"sedna: {case}", {"protocol": "sedna", "tasks": {"count": 1}, **spec}, "spec", message)
+        for case, spec, message in SEDNA
+    ),
+    (
+        "none without sedna",
+        {"dataset": {"name": "none"}, "model": {"name": "none"}},
+        "spec",
+        "none is for protocol sedna only: write what the workers train",
     ),
     (
         "a host port on no node",
@@ -183,6 +218,7 @@ def test_every_rule_has_been_broken_above_or_in_the_changes() -> None:
 
 TAKEN: list[Object] = [
     {},
+    {"protocol": "sedna", "tasks": {"count": 1}, "dataset": {"name": "none"}, "model": {"name": "none"}},
     {"tasks": {"classOrder": "listed", "count": 2, "classes": [3, 1, 4, 5]}},
     {"dataset": {"name": "cifar100"}, "tasks": {"count": 50}},
     {"dataset": {"name": "mypackage.data:Signs"}, "tasks": {"count": 1000, "classesPerTask": 65536}},

@@ -30,6 +30,7 @@ COMPANIONS: dict[str, Schema] = {
     "tasks.classesPerTask": {"dataset": {"name": "package.module:Class"}},
     "tasks.classes": {"tasks": {"classOrder": "listed", "count": 1, "classesPerTask": 1}},
     "tasks.classes.[]": {"tasks": {"classOrder": "listed", "count": 1, "classesPerTask": 1}},
+    "protocol": {"tasks": {"count": 1}},
     "aggregator.expose.type": {"aggregator": {"nodeName": "node-1"}},
     "aggregator.expose.port": {"aggregator": {"expose": {"type": "NodePort"}}},
     "aggregator.checkpoint.storageClassName": {"aggregator": {"checkpoint": {"size": "1Gi"}}},

@@ -17,8 +17,8 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SHRUNK = ("--set", "training.roundsPerTask=1", "--set", "training.localSteps=2")
 
 
-def test_there_are_all_six_in_order() -> None:
-    assert [path.name[:2] for path in FILES] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_all_eight_in_order() -> None:
+    assert [path.name[:2] for path in FILES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -55,6 +55,7 @@ def test_the_list_of_examples_is_complete() -> None:
         ),
         ("04-own-algorithm", ("--set", "tasks.count=2")),
         ("06-federated-learning", ()),
+        ("07-sedna-estimator", ("--set", "tasks.count=2")),
     ],
 )
 def test_it_runs(name: str, options: tuple[str, ...], tmp_path: Path) -> None:

@@ -54,6 +54,20 @@ def of(kind: type[Found], actions: list[act.Action]) -> list[Found]:
     return [action for action in actions if isinstance(action, kind)]
 
 
+def test_workers_that_know_no_tasks_are_not_asked_at_the_end_of_one() -> None:
+    drive = Drive(rounds=(1,), consolidates=False)
+    drive.join(A, B, C)
+    drive.round(1, 1)
+    assert drive.last[-6:] == [
+        act.Checkpoint(1, 1, act.Cursor(1, 0, (A, B, C))),
+        act.OpenStage("consolidate", 1, 0, ()),
+        act.CloseTask(1, (), ()),
+        act.EvaluateHere(1, 0),
+        act.Checkpoint(1, 0, act.Cursor(2, 1, (A, B, C))),
+        act.End("complete", "", 0),
+    ]
+
+
 def test_a_run_goes_through_rounds_consolidation_evaluation_and_checkpoints_in_order() -> None:
     drive = Drive()
     assert drive.join(A, B) == [act.Greet(A), act.Hold(A), act.Greet(B), act.Hold(B)]

@@ -50,8 +50,12 @@ def pins() -> set[str]:
 
 @pytest.mark.parametrize(
     ("extras", "only"),
-    [(["train", "report"], None), (["operator"], ["prometheus-client", "pydantic", "pyyaml"])],
-    ids=["runtime", "operator"],
+    [
+        (["train", "report"], None),
+        (["train", "report", "sedna"], None),
+        (["operator"], ["prometheus-client", "pydantic", "pyyaml"]),
+    ],
+    ids=["runtime", "runtime with Sedna", "operator"],
 )
 def test_everything_an_image_installs_is_pinned(
     requirements_script: ModuleType, pins: set[str], extras: list[str], only: list[str] | None

@@ -116,6 +116,13 @@ def test_heartbeat_age_is_of_the_moment_of_the_scrape(exporter: Exporter, clock:
     assert value(exporter, "engram_worker_loss", worker=EDGE) == 0.5
 
 
+def test_a_worker_that_says_nothing_of_its_memory_has_no_figure_of_it(exporter: Exporter) -> None:
+    exporter.heartbeat(EDGE, Heartbeat(state="training"))
+    assert value(exporter, "engram_worker_memory_bytes", worker=EDGE) is None
+    exporter.heartbeat(EDGE, Heartbeat(state="training", memory_bytes=5))
+    assert value(exporter, "engram_worker_memory_bytes", worker=EDGE) == 5
+
+
 def test_histogram_counts_each_round_once(exporter: Exporter, make_history: Callable[..., History]) -> None:
     finish(exporter, make_history(3))
     name = "engram_round_duration_seconds"

@@ -228,15 +228,41 @@ BAD = [
         "{report: {prometheus: {url: 'prometheus:9090'}}}",
         "spec.report.prometheus.url: 'prometheus:9090' is no URL: write http://HOST:PORT or https://...",
     ),
+    # Sedna
+    (
+        "{protocol: sedna}",
+        "spec.tasks.count: 5 tasks with protocol: sedna, whose workers know rounds only: write count: 1, and "
+        "all classes as classesPerTask",
+    ),
+    (
+        "{protocol: sedna, tasks: {count: 1}, algorithm: {name: icarl}}",
+        "spec.algorithm.name: icarl exchanges more than weights, which protocol: sedna cannot carry: write "
+        "finetune or fedprox, or protocol: engram",
+    ),
+    (
+        "{protocol: sedna, tasks: {count: 1}, aggregation: {clientFraction: 0.5}}",
+        "spec.aggregation.clientFraction: with protocol: sedna every worker trains in every round: write "
+        "clientFraction: 1, or protocol: engram",
+    ),
+    (
+        "{protocol: sedna, tasks: {count: 1}, evaluation: {location: workers}}",
+        "spec.evaluation.location: with protocol: sedna nobody can ask workers to evaluate: write "
+        "location: aggregator, or protocol: engram",
+    ),
+    (
+        "{protocol: sedna, tasks: {count: 1}, dataset: {name: none}}",
+        "spec.model.name: is given although dataset.name is none: write none for both, or name both: "
+        "without data nobody can tell what the model's input is",
+    ),
+    (
+        "{dataset: {name: none}}",
+        "spec.dataset.name: none is for protocol: sedna only: write what the workers train",
+    ),
     # not yet
     (
         "{aggregation: {compression: topk}}",
         "spec.aggregation.compression: topk is not implemented in this version of engram: write "
         "compression: none",
-    ),
-    (
-        "{protocol: sedna}",
-        "spec.protocol: sedna is not implemented in this version of engram: write protocol: engram",
     ),
 ]
 
@@ -269,6 +295,8 @@ GOOD = [
     "{aggregator: {checkpoint: {size: 1Gi, storageClassName: fast}}}",
     "{report: {prometheus: {url: 'https://prometheus.example'}}}",
     "{protocol: engram, aggregation: {compression: none}}",
+    "{protocol: sedna, tasks: {count: 1, classesPerTask: 10}, algorithm: {name: fedprox}}",
+    "{protocol: sedna, tasks: {count: 1}, dataset: {name: none}, model: {name: none}}",
 ]
 
 
@@ -283,8 +311,14 @@ def test_krum_counts_the_sampled_workers(refuse: Refuse) -> None:
 
 
 def test_all_rules_are_told_at_once(refuse: Refuse) -> None:
-    lines = refuse("{tasks: {count: 6}, workers: [{name: spec}], protocol: sedna}").splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["spec.tasks", "spec.workers[0].name", "spec.protocol"]
+    lines = refuse(
+        "{tasks: {count: 6}, workers: [{name: spec}], aggregation: {compression: int8}}"
+    ).splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "spec.tasks",
+        "spec.workers[0].name",
+        "spec.aggregation.compression",
+    ]
     assert all(line.startswith("job.yaml: ") for line in lines)
 
 
@@ -297,7 +331,7 @@ def test_sampled_workers(parse: Parse, workers: int, fraction: float, sampled: i
 
 
 def test_what_is_not_implemented_is_named_in_one_place(parse: Parse) -> None:
-    assert set(NOT_IMPLEMENTED) == {"aggregation.compression", "protocol"}
+    assert set(NOT_IMPLEMENTED) == {"aggregation.compression"}
 
 
 def test_errors_keep_their_parts() -> None:

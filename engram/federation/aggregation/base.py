@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 
 from engram.errors import CheckpointError
-from engram.federation.messages import EMPTY, Tensors
+from engram.federation.messages import EMPTY, Tensors, Update
 
 
 class OutOfRange(ValueError):
@@ -27,7 +28,7 @@ class Aggregation(ABC):
     @abstractmethod
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """Start a round from the global `weights`; the updates' samples will not sum to more than
-        `total_samples`.
+        `total_samples`. It may be called again before the first `add`, when more is known.
         """
 
     @abstractmethod
@@ -45,6 +46,14 @@ class Aggregation(ABC):
 
         Called only when at least one update was added.
         """
+
+    def close_round(self, updates: Mapping[str, Update]) -> None:
+        """Learn what the round's workers reported beside their weights, by worker; after `finish`."""
+        return
+
+    def shared(self, worker: str) -> Tensors:
+        """Return what `worker` gets beside the next round's weights, as the group `helper`."""
+        return EMPTY
 
     def state(self) -> Tensors:
         """Return what must survive a restart between rounds, such as a server optimiser's moments."""

@@ -11,6 +11,7 @@ from engram.federation.aggregation.fedadam import FedAdam
 from engram.federation.aggregation.fedavg import FedAvg
 from engram.federation.aggregation.fedavgm import FedAvgM
 from engram.federation.aggregation.krum import Krum
+from engram.federation.aggregation.listed import ListedAggregation, is_listed
 from engram.federation.aggregation.median import Median
 from engram.federation.aggregation.trimmed_mean import TrimmedMean
 from engram.spec.base import Spec
@@ -63,6 +64,8 @@ def _typed(parameters: Spec | Mapping[str, Any], kind: type[Parameters]) -> Para
 def _own(path: str, parameters: Mapping[str, Any]) -> Aggregation:
     kind = load_dotted(path, FIELD)
     try:
+        if is_listed(kind):
+            return ListedAggregation(path, kind(**parameters))
         rule = kind(dict(parameters))
     except Exception as error:  # the class is the user's own code: anything may be raised
         raise ConfigurationError(
@@ -71,6 +74,8 @@ def _own(path: str, parameters: Mapping[str, Any]) -> Aggregation:
         ) from error
     if not isinstance(rule, Aggregation):
         raise ConfigurationError(
-            f"{path} is no subclass of engram.federation.aggregation.Aggregation", field=FIELD
+            f"{path} is no subclass of engram.federation.aggregation.Aggregation and has no "
+            "aggregate(clients)",
+            field=FIELD,
         )
     return rule
