@@ -164,6 +164,8 @@ class Lines(Silent):
 
 def task_line(matrix: AccuracyMatrix, task: int, tasks: int) -> str:
     """Return the line that says what `task` left behind."""
+    if not matrix.seen(task):
+        return f"{TASK_MARK}{task}/{tasks} done, not evaluated: only the workers know model and data"
     parts = [
         f"accuracy {percent(accuracy(matrix, task))} over {len(matrix.seen(task))} classes",
         f"newest {percent(task_accuracy(matrix, task, task))}",

@@ -38,6 +38,8 @@ class Connection(ServerConnection):
         self._start: bytes | None = b""
         """The first bytes, until they tell a POST from a handshake."""
         self._began: float | None = None
+        self._partial = False
+        """Fragments of a message are in, and its last one is not."""
         self._seconds = 0.0
 
     @staticmethod
@@ -80,9 +82,11 @@ class Connection(ServerConnection):
         """See ServerConnection."""
         if isinstance(event, Frame):
             now = time.monotonic()
-            if event.opcode not in CONTROL and event.fin:
+            if event.opcode not in CONTROL:
+                self._partial = not event.fin
                 self._seconds = now - (self._began or now)
-            self._began = None
+            if not self._partial:
+                self._began = None
         super().process_event(event)
 
     def _post(self, data: bytes) -> None:

@@ -177,6 +177,13 @@ def test_a_gpu_group_without_a_gpu_says_why(
     assert missing_gpu(parse_job(document), worker, "cpu") == ""
 
 
+def test_the_line_of_a_task_that_nobody_here_could_evaluate() -> None:
+    lines: list[str] = []
+    row = TaskRow(task=1, classes=[], started=0, seconds={}, counts=Counts(right={}, total={}), workers={})
+    Lines([[]], [2], lines.append).task_closed(row, History(tasks=[row]))
+    assert lines == ["task 1/1 done, not evaluated: only the workers know model and data"]
+
+
 def test_lines_of_rounds_and_tasks() -> None:
     lines: list[str] = []
     observer = Lines([[0, 1], [2, 3]], [2, 2], lines.append)
