@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from engram.errors import RefusedError
 from engram.federation import actions as act
@@ -17,6 +16,7 @@ from engram.federation.admission import check_hello
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
 from engram.federation.events import (
+    Answer,
     ConsolidatedIn,
     EvaluationIn,
     Event,
@@ -26,14 +26,16 @@ from engram.federation.events import (
     Resized,
     Tick,
     UpdateIn,
+    announced,
 )
 from engram.federation.history import History, Observer
-from engram.federation.machine import Kind, Machine
+from engram.federation.machine import Machine
 from engram.federation.messages import (
+    COUNTED,
     Ack,
     Consolidate,
     Consolidated,
-    Down,
+    Credit,
     Evaluate,
     Evaluation,
     Finish,
@@ -41,6 +43,9 @@ from engram.federation.messages import (
     Hello,
     Log,
     Message,
+    NoCredit,
+    Offer,
+    Outgoing,
     Reject,
     Tensors,
     Train,
@@ -49,39 +54,16 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
-from engram.federation.outcome import Outcome, Reason
-from engram.federation.presence import Presence
+from engram.federation.outcome import Outcome, Reason, Status
+from engram.federation.presence import Presence, state_of
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import Settings
+from engram.federation.staging import Staging
 from engram.federation.tensors import size_in_bytes
 from engram.federation.validation import Unfit
 
-COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)
-"""Messages whose bytes belong to a round's or task's row."""
-
 STOPPED_EXIT = 75
 """A worker that ends with this code was told to stop and will come back, or its group has shrunk."""
-
-
-class Outgoing(NamedTuple):
-    """A message for a worker."""
-
-    worker: str
-    message: Down
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a run is, for a display."""
-
-    stage: Kind
-    task: int
-    round: int
-    """0 at a task's end: consolidation and its evaluation."""
-    missing: tuple[str, ...]
-    """Workers that the run waits for."""
-    degraded: str
-    """Why the run waits beyond its deadline; empty when it does not."""
 
 
 class Aggregator:
@@ -112,6 +94,7 @@ class Aggregator:
         self._journal = self._engine.journal
         self._machine = Machine(settings.plan(), self._engine.cursor)
         self._presence = Presence(observer, settings.heartbeat_seconds)
+        self._staging = Staging(settings.staging_slots, settings.staging_bytes, settings.stall_seconds)
         self._connected: set[str] = set()
         self._degraded = ""
         self._note_status()
@@ -155,6 +138,7 @@ class Aggregator:
         if self.outcome is not None:
             return self._farewell([worker])
         self._observer.introduced(worker, hello)
+        self._staging.leave(worker)
         self._engine.samples[worker] = hello.samples
         self._connected.add(worker)
         if self._presence.joined(worker, now):
@@ -178,8 +162,12 @@ class Aggregator:
                 if self._machine.refusal(event) is None:
                     self._engine.take_evaluation(worker, message)
                 return self._feed(event, now)
+            case Offer():
+                announced(worker, message)  # raises for what is none
+                self._staging.offer(worker, message)
+                return self._give_credit(now)
             case Heartbeat():
-                self._presence.set(worker, _state_of(message))
+                self._presence.set(worker, state_of(message))
                 self._observer.heartbeat(worker, message)
             case Log():
                 return self._failed(worker, message, now)
@@ -189,13 +177,23 @@ class Aggregator:
         """Take part of a message as a sign of life."""
         self._presence.heard(worker, now)
 
+    def uploading(self, worker: str, now: float) -> None:
+        """Take part of an offered answer as progress."""
+        self._staging.heard(worker, now)
+
+    def uploaded(self, worker: str, now: float) -> list[Outgoing]:
+        """Note that an offered answer has come whole and was received."""
+        self._staging.leave(worker)
+        return self._give_credit(now)
+
     def disconnect(self, worker: str, now: float) -> list[Outgoing]:
         """Note that a worker's connection is gone."""
         if worker not in self._connected:
             return []
         self._connected.discard(worker)
         self._presence.left(worker)
-        return self._feed(Left(worker), now)
+        self._staging.leave(worker)
+        return self._feed(Left(worker), now) + self._give_credit(now)
 
     def malformed(self, worker: str, reason: str, text: str) -> list[Outgoing]:
         """Count bytes of a worker that are no message and return what to tell it."""
@@ -211,6 +209,9 @@ class Aggregator:
             sizes = ", ".join(f"{group} {count}" for group, count in replicas.items())
             self._journal.note(f"the worker groups were resized: {sizes}")
             outgoing += self._feed(Resized(replicas), now)
+        stalled = self._staging.stalled(now)
+        outgoing += [Outgoing(worker, NoCredit(offer.number, again=True)) for worker, offer in stalled]
+        outgoing += self._give_credit(now)
         self._note_status()
         return outgoing
 
@@ -241,6 +242,27 @@ class Aggregator:
 
     # What workers say.
 
+    def _give_credit(self, now: float) -> list[Outgoing]:
+        """Let answers come that wait for a slot, and say which are not wanted any more."""
+        outgoing: list[Outgoing] = []
+        while self.outcome is None and (found := self._staging.next(now)) is not None:
+            worker, offer = found
+            event = announced(worker, offer)
+            refusal = self._machine.refusal(event)
+            if refusal is None or self._is_late_state(event, refusal):
+                self._presence.set(worker, "uploading")
+                outgoing.append(Outgoing(worker, Credit(offer.number)))
+            else:
+                self._staging.leave(worker)
+                outgoing += self._feed(event, now)
+                outgoing.append(Outgoing(worker, NoCredit(offer.number, again=False)))
+        return outgoing
+
+    def _is_late_state(self, event: Answer, refusal: str) -> bool:
+        """Return whether an answer that does not count still brings its worker's state."""
+        late = refusal == "late" and isinstance(event, ConsolidatedIn)
+        return late and event.task == self._machine.cursor.task - 1
+
     def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
         event = UpdateIn(worker, update.task, update.round)
         if self._machine.refusal(event) is None:
@@ -257,7 +279,7 @@ class Aggregator:
         try:
             if reason is None:
                 self._engine.take_consolidated(worker, answer)
-            elif reason == "late" and answer.task == self._machine.cursor.task - 1:
+            elif self._is_late_state(event, reason):
                 self._engine.take_late_state(worker, answer)
         except Unfit as error:
             return self._unfit(worker, error)
@@ -351,6 +373,7 @@ class Aggregator:
             heartbeat_seconds=self.settings.heartbeat_seconds,
             state=self._engine.state_of(worker),
             resend=resend,
+            whole_bytes=self.settings.whole_bytes,
         )
 
     def _note_status(self) -> None:
@@ -358,11 +381,7 @@ class Aggregator:
         self._noted_status = Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
 
     def _degrade(self, action: act.Degraded) -> None:
-        what = f"round {action.round} of task {action.task}" if action.round else f"end of task {action.task}"
-        self._degraded = (
-            f"{what}: {action.have} of {action.needed} needed workers are in; "
-            f"waiting for {', '.join(action.missing) or 'any worker'}"
-        )
+        self._degraded = action.sentence
         self._journal.note(self._degraded)
 
     def _end(self, reason: Reason, message: str, exit_code: int) -> list[Outgoing]:
@@ -380,9 +399,3 @@ class Aggregator:
         if self.outcome is None or self.outcome.reason == "suspended":
             return []
         return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message)) for worker in workers]
-
-
-def _state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:
-    if beat.state == "training":
-        return "training"
-    return "uploading" if beat.state == "uploading" else "connected"

@@ -42,6 +42,7 @@ from engram.federation.tensors import (
     buffers_of,
     digest_of,
     rows_of,
+    size_of_table,
 )
 from engram.federation.versions import refusal
 
@@ -52,8 +53,10 @@ MAX_ITEMS = 1_000_000
 CARRIED_ORDERS = 2
 """A connection forgets a shared group that so many orders in a row have not used."""
 MAX_DIGESTS = 1024
-CHUNK = 512 * 1024
-"""Largest piece that a transport is handed at once, in bytes."""
+CHUNK = 256 * 1024
+"""Largest piece that a transport is handed at once, in bytes: it stays in the processor's cache from one copy
+to the next.
+"""
 
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
@@ -89,6 +92,10 @@ class Encoded:
             small += view[whole:]
         if small:
             yield bytes(small)
+
+    def frames(self) -> bytes | Iterator[Buffer]:
+        """Return what a WebSocket sends: the bytes, or chunks of a large message."""
+        return self.join() if self.size <= CHUNK else self.chunks()
 
     def join(self) -> bytes:
         """Return all bytes in one piece."""
@@ -205,11 +212,9 @@ class Decoder(Generic[Received]):
         Raises ProtocolError, and RefusedError for the hello of another version.
         """
         view = memoryview(data)
-        if len(view) < 8 or view[:4] != MAGIC:
-            raise ProtocolError("these bytes are no message of the engram protocol")
-        (length,) = struct.unpack("<I", view[4:8])
-        if length > MAX_HEADER or 8 + length > len(view):
-            raise ProtocolError("a message's header is longer than the message or its limit")
+        length = _header_length(view)
+        if 8 + length > len(view):
+            raise ProtocolError("a message's header is longer than the message")
         kind, values, tables = self._header(view[8 : 8 + length])
         reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT)
         groups = [reader.read(table) for table in tables]
@@ -228,16 +233,10 @@ class Decoder(Generic[Received]):
         return message
 
     def _header(self, data: memoryview) -> tuple[str, dict[str, Any], list[Any]]:
-        try:
-            header = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
-        except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
-            raise ProtocolError("a message's header cannot be read") from error
-        if not isinstance(header, list) or len(header) != 3:
-            raise ProtocolError("a message's header is not [kind, fields, tables]")
-        kind, values, tables = header
+        kind, values, tables = _unpacked(data)
         if not isinstance(kind, str) or kind not in self._kinds:
             raise ProtocolError(f"a message of kind {str(kind)[:40]!r} is not expected here")
-        if not isinstance(values, dict) or not isinstance(tables, list):
+        if not isinstance(values, dict):
             raise ProtocolError("a message's header is not [kind, fields, tables]")
         return kind, values, tables
 
@@ -265,9 +264,42 @@ class Decoder(Generic[Received]):
         return shared
 
 
+def size_in_start(data: Buffer) -> int | None:
+    """Return the bytes of the message that `data` is the start of; None while its header is not complete.
+
+    Raises ProtocolError.
+    """
+    view = memoryview(data)
+    length = _header_length(view)
+    if 8 + length > len(view):
+        return None
+    tables = _unpacked(view[8 : 8 + length])[2]
+    start = 8 + length
+    return start + -start % ALIGNMENT + sum(size_of_table(table) for table in tables)
+
+
 def size_of(message: Message) -> int:
     """Return the bytes that `message` takes on a fresh connection."""
     return Encoder().encode(message).size
+
+
+def _header_length(view: memoryview) -> int:
+    if len(view) < 8 or view[:4] != MAGIC:
+        raise ProtocolError("these bytes are no message of the engram protocol")
+    length: int = struct.unpack("<I", view[4:8])[0]
+    if length > MAX_HEADER:
+        raise ProtocolError("a message's header is longer than its limit")
+    return length
+
+
+def _unpacked(data: memoryview) -> tuple[Any, Any, list[Any]]:
+    try:
+        header = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise ProtocolError("a message's header cannot be read") from error
+    if not isinstance(header, list) or len(header) != 3 or not isinstance(header[2], list):
+        raise ProtocolError("a message's header is not [kind, fields, tables]")
+    return header[0], header[1], header[2]
 
 
 def _native(value: object) -> object:

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from engram.errors import FederationError
-from engram.federation.aggregator import Aggregator, Outgoing
+from engram.federation.aggregator import Aggregator
 from engram.federation.clock import Clock
 from engram.federation.codec import Digests, Encoder
-from engram.federation.messages import Heartbeat, Message
+from engram.federation.messages import Heartbeat, Message, Outgoing
 from engram.federation.outcome import Outcome
 from engram.federation.roles import LocalLearner
 from engram.federation.worker import WorkerSession

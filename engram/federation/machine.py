@@ -39,6 +39,7 @@ from engram.federation.actions import (
     SumEvaluations,
 )
 from engram.federation.events import (
+    Answer,
     ConsolidatedIn,
     EvaluationIn,
     Event,
@@ -54,7 +55,6 @@ from engram.spec.names import split_worker_name
 
 Asking: TypeAlias = Literal["round", "consolidate", "evaluate"]
 Kind: TypeAlias = Literal["gather", "finished"] | Asking
-Answer: TypeAlias = UpdateIn | ConsolidatedIn | EvaluationIn
 
 CONFIGURATION_EXIT = 42
 """A worker that ends with this code would end so again: the run fails at once."""

@@ -89,6 +89,15 @@ def size_in_bytes(tensors: Tensors) -> int:
     return sum(array.nbytes for array in tensors.values())
 
 
+def size_of_table(rows: object) -> int:
+    """Return the bytes, padding included, of the tensors of a table from an untrusted header.
+
+    Raises ProtocolError.
+    """
+    sizes = (math.prod(shape) * dtype.itemsize for _, dtype, shape in map(_checked_row, _checked_rows(rows)))
+    return sum(size + -size % ALIGNMENT for size in sizes)
+
+
 class TensorReader:
     """Takes tensors off a byte buffer, one table after the other, never beyond its end."""
 
@@ -100,10 +109,8 @@ class TensorReader:
 
         Raises ProtocolError for anything odd, before memory is taken.
         """
-        if not isinstance(rows, list) or len(rows) > MAX_TENSORS:
-            raise ProtocolError("a table of tensors is not a list of at most 65536 rows")
         tensors: dict[str, NDArray[Any]] = {}
-        for row in rows:
+        for row in _checked_rows(rows):
             name, dtype, shape = _checked_row(row)
             if name in tensors:
                 raise ProtocolError(f"tensor {name[:80]!r} comes twice")
@@ -126,6 +133,12 @@ class TensorReader:
         result = np.empty(0, dtype) if array is None else array
         result.flags.writeable = False
         return result.reshape(tuple(shape))
+
+
+def _checked_rows(rows: object) -> list[Any]:
+    if not isinstance(rows, list) or len(rows) > MAX_TENSORS:
+        raise ProtocolError("a table of tensors is not a list of at most 65536 rows")
+    return rows
 
 
 def _checked_row(row: object) -> tuple[str, np.dtype[Any], list[int]]:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from engram.errors import CheckpointError, ConfigurationError, RefusedError
-from engram.federation.aggregator import Outgoing
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.codec import UP, Decoder, Encoder
 from engram.federation.messages import (
@@ -25,6 +24,7 @@ from engram.federation.messages import (
     Heartbeat,
     Hello,
     Log,
+    Outgoing,
     Reject,
     Shared,
     Tensors,
@@ -141,7 +141,7 @@ def test_hello_is_answered_with_welcome_and_what_to_do(make_desk: MakeDesk) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"protocol": 9}, "runs engram .* \\(protocol 9\\), the aggregator engram .*protocol 2"),
+        ({"protocol": 9}, "runs engram .* \\(protocol 9\\), the aggregator engram .*protocol 3"),
         ({"version": "0.0.9"}, "engram 0.0.9 .* the aggregator engram"),
         ({"job_digest": "other"}, "another job file"),
         ({"split_digest": "other"}, "splits its data otherwise"),

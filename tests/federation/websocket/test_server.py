@@ -35,7 +35,7 @@ from engram.federation.messages import (
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
 from engram.federation.versions import PROTOCOL
-from engram.federation.websocket import server as server_module
+from engram.federation.websocket import hub as server_module
 from engram.federation.websocket.server import serve
 from engram.spec.tokens import worker_token
 
