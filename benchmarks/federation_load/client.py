@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 import time
+from itertools import pairwise
 
 from benchmarks.federation_load.roles import IdleWorker
 from benchmarks.federation_load.server import TOKEN
@@ -38,9 +39,10 @@ def main(arguments: list[str]) -> None:
         orphan_seconds=60.0,
         stop=threading.Event(),
     )
-    by_round = [after - before for before, after in zip(carried, carried[1:], strict=False)]
-    cpu_by_round = [after - before for before, after in zip(used, used[1:], strict=False)]
-    print(json.dumps({"reason": reason, "bytes": by_round, "cpu_seconds": cpu_by_round, "peak_mb": peak_mb()}))
+    by_round = [after - before for before, after in pairwise(carried)]
+    cpu_by_round = [after - before for before, after in pairwise(used)]
+    said = {"reason": reason, "bytes": by_round, "cpu_seconds": cpu_by_round, "peak_mb": peak_mb()}
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

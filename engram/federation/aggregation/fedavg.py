@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engram.federation.aggregation.base import Aggregation
+from engram.federation.aggregation.base import Aggregation, averaged_names
 from engram.federation.aggregation.exact import ExactSum
 from engram.federation.messages import EMPTY, Tensors
 from engram.spec.parameters import NoParameters
@@ -35,9 +35,11 @@ class FedAvg(Aggregation):
 
     def finish(self) -> Tensors:
         """See `Aggregation.finish`."""
-        mean = self._sum.mean()
+        averaged = set(averaged_names(self._weights))
         result = {
-            name: self.step(name, array, mean[name]).astype(array.dtype) if name in mean else array
+            name: self.step(name, array, self._sum.mean(name)).astype(array.dtype)
+            if name in averaged
+            else array
             for name, array in self._weights.items()
         }
         self._weights, self._sum = EMPTY, ExactSum({}, 1)

@@ -44,6 +44,7 @@ from engram.federation.websocket.backoff import Backoff
 from engram.federation.websocket.complaints import Complaints
 from engram.federation.websocket.dial import CLOSE_SECONDS, Unreachable, explain, open_connection, url_of
 from engram.federation.websocket.inbox import Inbox
+from engram.federation.websocket.memory import keep_freed_memory
 from engram.federation.websocket.tls import TlsClient
 from engram.federation.websocket.uplink import Uplink
 from engram.federation.websocket.usage import gpu_bytes, resident_bytes
@@ -343,6 +344,7 @@ def run_worker(
         url_of(endpoint, tls=tls is not None)
     if tls is not None:
         tls.context()
+    keep_freed_memory()
     session = WorkerSession(learner, worker, job_digest, attempt, labels, remark)
     link = _Link(Target(worker, ask, token, orphan_seconds, tls), session)
     link.start()

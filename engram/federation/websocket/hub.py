@@ -129,18 +129,15 @@ class Hub:
         except _TooLarge as error:
             log.warning("%s would send a message that is too large: %s", worker, error)
             await self._in_thread(partial(self._bad_step, peer, "too-large", str(error)))
-            await self._last_words(peer, sender)
-            await close_within(socket, CLOSE_SECONDS, CLOSE_TOO_LARGE, str(error)[:100])
+            await self._dismiss(peer, sender, CLOSE_TOO_LARGE, str(error)[:100])
         except ProtocolError as error:
             log.warning("%s sent what is no message: %s", worker, error)
             await self._in_thread(partial(self._bad_step, peer, "protocol", str(error)))
-            await self._last_words(peer, sender)
-            await close_within(socket, CLOSE_SECONDS, CLOSE_BAD_MESSAGE, str(error)[:100])
+            await self._dismiss(peer, sender, CLOSE_BAD_MESSAGE, str(error)[:100])
         except RefusedError as error:
             log.warning("%s was refused: %s", worker, error)
             peer.outbox.put(Finish("refused", str(error)))
-            await self._last_words(peer, sender)
-            await close_within(socket, CLOSE_SECONDS, CLOSE_REFUSED, "refused")
+            await self._dismiss(peer, sender, CLOSE_REFUSED, "refused")
         except ConnectionClosed as error:
             if error.sent is not None and error.sent.code == CLOSE_TOO_LARGE and not error.rcvd_then_sent:
                 log.warning("%s sent a message that is too large", worker)
@@ -195,11 +192,16 @@ class Hub:
             self.over.set()
 
     @staticmethod
-    async def _last_words(peer: Peer, sender: asyncio.Task[None]) -> None:
-        """Send what is waiting for a peer that is about to be closed, if it still reads."""
+    async def _dismiss(peer: Peer, sender: asyncio.Task[None], code: int, reason: str) -> None:
+        """Send what is waiting for a peer, if it still reads, and close; what it still says is for nobody."""
         peer.outbox.end()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(sender, CLOSE_SECONDS)
+        closing = asyncio.create_task(close_within(peer.socket, CLOSE_SECONDS, code, reason))
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await peer.socket.recv(decode=False)
+        await closing
 
     # Steps in the aggregator's thread.
 

@@ -17,6 +17,7 @@ from engram.federation.aggregator import Aggregator
 from engram.federation.clock import Clock
 from engram.federation.outcome import Outcome
 from engram.federation.websocket.hub import CLOSE_SECONDS, Hub
+from engram.federation.websocket.memory import keep_freed_memory
 from engram.federation.websocket.wire import LARGEST_FRAME, SUBPROTOCOL
 
 FRAMES_AHEAD = 2
@@ -42,6 +43,7 @@ async def serve(
     ConfigurationError when the port cannot be had; what goes wrong later is an Outcome, except for errors
     that are not engram's own, which are raised at the end.
     """
+    keep_freed_memory()
     hub = Hub(aggregator, authenticate, clock or Clock())
     try:
         server = await _listen(hub, host, port, tls)

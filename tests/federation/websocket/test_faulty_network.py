@@ -191,7 +191,9 @@ class Network:
 
 
 @pytest.fixture
-def network(make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
+def network(
+    make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch, in_pieces: None
+) -> Callable[..., Network]:
     monkeypatch.setattr(client, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(dial, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(client, "CLOSE_SECONDS", 0.1)
