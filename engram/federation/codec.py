@@ -15,23 +15,26 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import msgpack
 import numpy as np
 
 from engram.errors import ProtocolError, RefusedError
+from engram.federation.carried import Carried, Digests
 from engram.federation.messages import (
     ClassCounts,
+    Consolidate,
     Down,
+    Evaluate,
     Hello,
     LabelCounts,
     Message,
     Shared,
     Tensors,
+    Train,
     Up,
 )
 from engram.federation.tensors import (
@@ -40,7 +43,6 @@ from engram.federation.tensors import (
     Buffer,
     TensorReader,
     buffers_of,
-    digest_of,
     rows_of,
     size_of_table,
 )
@@ -50,9 +52,6 @@ MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TEXT = 1024 * 1024
 MAX_ITEMS = 1_000_000
-CARRIED_ORDERS = 2
-"""A connection forgets a shared group that so many orders in a row have not used."""
-MAX_DIGESTS = 1024
 CHUNK = 256 * 1024
 """Largest piece that a transport is handed at once, in bytes: it stays in the processor's cache from one copy
 to the next.
@@ -64,7 +63,6 @@ UP = frozenset(kind.__name__ for kind in get_args(Up))
 DOWN = frozenset(kind.__name__ for kind in get_args(Down))
 
 
-Key: TypeAlias = tuple[tuple[str, int], ...]
 Received = TypeVar("Received", bound=Message)
 
 
@@ -102,71 +100,56 @@ class Encoded:
         return b"".join(self.parts)
 
 
-class _Carried:
-    """The groups that a connection remembers, alike on both sides: those of the last few orders."""
+class Common:
+    """What the connections of a process need not work out each by itself: digests, and the last order."""
 
     def __init__(self) -> None:
-        self._groups: dict[bytes, Tensors] = {}
-        self._ages: dict[bytes, int] = {}
+        self.digests = Digests()
+        self._last: tuple[Message, Encoded] | None = None
 
-    def find(self, digest: bytes) -> Tensors | None:
-        """Return the group, which thereby counts as used."""
-        if digest in self._ages:
-            self._ages[digest] = 0
-        return self._groups.get(digest)
+    def find(self, message: Message) -> Encoded | None:
+        """Return the bytes of an order that another connection has sent and that is the same here.
 
-    def remember(self, digest: bytes, group: Tensors) -> None:
-        """Take a group in."""
-        self._groups[digest], self._ages[digest] = group, 0
+        It is when it carries no shared groups: of those each connection has others.
+        """
+        if self._last is None or not isinstance(message, Train | Consolidate | Evaluate):
+            return None
+        last, encoded = self._last
+        if type(last) is not type(message) or last.weights is not message.weights or message.shared:
+            return None
+        return encoded if replace(message, weights={}) == replace(last, weights={}) else None
 
-    def end_of_order(self) -> None:
-        """Drop the groups that the last orders did not use; called after each message that may have some."""
-        for digest, age in list(self._ages.items()):
-            self._ages[digest] = age + 1
-            if age >= CARRIED_ORDERS:
-                del self._ages[digest], self._groups[digest]
-
-
-class Digests:
-    """Digests of groups, each computed once while its arrays live; one for all connections of a process."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[Key, tuple[tuple[weakref.ref[Any], ...], bytes]] = OrderedDict()
-
-    def of(self, group: Tensors) -> bytes:
-        """Return the group's digest. Arrays are told apart by identity, so they must not be written to."""
-        key = tuple((name, id(array)) for name, array in group.items())
-        known = self._known.get(key)
-        # An identity may come again once its array is gone: the weak references tell.
-        if known is not None and all(
-            ref() is array for ref, array in zip(known[0], group.values(), strict=True)
-        ):
-            return known[1]
-        digest = digest_of(group)
-        self._known[key] = (tuple(weakref.ref(array) for array in group.values()), digest)
-        if len(self._known) > MAX_DIGESTS:
-            self._known.popitem(last=False)
-        return digest
+    def keep(self, message: Message, encoded: Encoded) -> None:
+        """Remember an order that may go to others too."""
+        if isinstance(message, Train | Consolidate | Evaluate) and not message.shared:
+            self._last = message, encoded
 
 
 class Encoder:
     """Encodes what one side of one connection sends."""
 
-    def __init__(self, digests: Digests | None = None) -> None:
-        self._carried = _Carried()
-        self._digests = digests or Digests()
+    def __init__(self, common: Common | None = None) -> None:
+        self._carried = Carried()
+        self._common = common or Common()
 
     def encode(self, message: Message) -> Encoded:
         """Return the bytes of `message`. Raises ProtocolError when it holds what may not travel."""
         kind = type(message).__name__
+        encoded = self._common.find(message)
+        if encoded is None:
+            encoded = self._encode(kind, message)
+            self._common.keep(message, encoded)
+        if Shared in FIELDS[kind].values():
+            self._carried.end_of_order()
+        return encoded
+
+    def _encode(self, kind: str, message: Message) -> Encoded:
         tables: list[list[Any]] = []
         buffers: list[Buffer] = []
         values = {
             name: self._value(hint, getattr(message, name), tables, buffers)
             for name, hint in FIELDS[kind].items()
         }
-        if Shared in FIELDS[kind].values():
-            self._carried.end_of_order()
         header = msgpack.packb([kind, values, tables], use_bin_type=True, default=_native)
         if len(header) > MAX_HEADER:
             raise ProtocolError(f"the header of {kind} has {len(header)} bytes, more than {MAX_HEADER}")
@@ -186,7 +169,7 @@ class Encoder:
         return dict(value) if isinstance(value, Mapping) else value
 
     def _group(self, group: Tensors, tables: list[list[Any]], buffers: list[Buffer]) -> list[Any]:
-        digest = self._digests.of(group)
+        digest = self._common.digests.of(group)
         if self._carried.find(digest) is not None:
             return [digest]
         self._carried.remember(digest, {})
@@ -204,7 +187,7 @@ class Decoder(Generic[Received]):
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
-        self._carried = _Carried()
+        self._carried = Carried()
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
         """Return the message; its arrays are read-only views of `data`.

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import http
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,8 +28,8 @@ from websockets.http11 import Request, Response
 
 from engram.errors import EngramError, FederationError, ProtocolError, RefusedError
 from engram.federation.aggregator import Aggregator
-from engram.federation.codec import UP, Decoder, Digests, Encoder
-from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
+from engram.federation.codec import UP, Common, Decoder, Encoder
+from engram.federation.messages import Credit, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
 from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.outbox import Outbox
@@ -90,10 +91,12 @@ class Hub:
         self.crash: BaseException | None = None
         self._authenticate = authenticate
         self._clock = clock
-        self._digests = Digests()
+        self._common = Common()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aggregator")
         self._sockets: set[ServerConnection] = set()
+        self._notes: deque[Callable[[], None]] = deque()
+        """What was sent since the aggregator's last step, which counts it first: before any answer to it."""
         self._room = Room(aggregator.settings.staging_slots)
         self._peers: dict[str, Peer] = {}
         """Who gets a worker's messages; touched in the aggregator's thread only."""
@@ -120,7 +123,7 @@ class Hub:
         """Serve one connection until it ends."""
         request = socket.request
         worker = "" if request is None else request.headers.get(WORKER_HEADER, "")
-        peer = Peer(worker, socket, Encoder(self._digests))
+        peer = Peer(worker, socket, Encoder(self._common))
         end_half_open(socket)
         self._sockets.add(socket)
         sender = asyncio.create_task(self._send(peer))
@@ -178,11 +181,11 @@ class Hub:
                 encoded = peer.encoder.encode(message)
                 if isinstance(message, Finish):
                     self._told.add(peer.worker)
-                # Queued now, so counted before anything that the worker answers.
-                counted = self._in_thread(partial(self._count_step, peer, message, encoded.size))
-                await asyncio.gather(counted, peer.socket.send(encoded.frames()))
+                count = self.aggregator.transferred
+                self._notes.append(partial(count, peer.worker, "down", encoded.size, message))
+                await peer.socket.send(encoded.frames())
                 if isinstance(message, Train):
-                    await self._in_thread(partial(self.aggregator.sent, message, self._clock()))
+                    self._notes.append(partial(self.aggregator.sent, message, self._clock()))
         except ConnectionClosed:
             return
         except Exception as error:  # ours to answer for, whatever it is: the worker would wait for ever
@@ -227,6 +230,7 @@ class Hub:
 
     def _post_step(self, step: Step) -> None:
         """Hand what a step returns, in its order, to the connections as they are then."""
+        self._take_notes()
         for worker, message in step():
             peer = self._peers.get(worker)
             if peer is None:
@@ -238,8 +242,9 @@ class Hub:
                 peer.incoming = None
             self._loop.call_soon_threadsafe(peer.outbox.put, message)
 
-    def _count_step(self, peer: Peer, message: Down, size: int) -> None:
-        self.aggregator.transferred(peer.worker, "down", size, message)
+    def _take_notes(self) -> None:
+        while self._notes:
+            self._notes.popleft()()
 
     def _hello_step(self, peer: Peer, data: bytes) -> list[Outgoing]:
         hello = peer.decoder.decode(data)
@@ -324,4 +329,5 @@ class Hub:
 
     def close(self) -> None:
         """Let the aggregator's thread end."""
+        self._thread.submit(self._take_notes)
         self._thread.shutdown(wait=True)
