@@ -134,8 +134,9 @@ def main() -> int:
             continue
         for workers in WORKERS:
             limit = limit_seconds(rate, parameters, workers)
-            rows.append(measured(parameters, workers, rounds, limit))
-            print(line_of(rows[-1]), flush=True)
+            for disk in (False, True) if workers == WORKERS[-1] else (False,):
+                rows.append(measured(parameters, workers, rounds, limit, disk=disk))
+                print(line_of(rows[-1]), flush=True)
     if options.json is not None:
         facts = {"command": " ".join(sys.argv), "machine": machine, "loopback_bytes_per_second": rate}
         options.json.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")

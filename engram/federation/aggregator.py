@@ -6,17 +6,17 @@ returns. It is used from one thread at a time; a call may take as long as an eva
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from engram.errors import RefusedError
+from engram.errors import CheckpointError, RefusedError
 from engram.federation import actions as act
 from engram.federation.admission import check_hello
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
 from engram.federation.events import (
-    Answer,
     ConsolidatedIn,
     EvaluationIn,
     Event,
@@ -33,10 +33,8 @@ from engram.federation.machine import Machine
 from engram.federation.messages import (
     COUNTED,
     Ack,
-    Consolidate,
     Consolidated,
     Credit,
-    Evaluate,
     Evaluation,
     Finish,
     Heartbeat,
@@ -228,6 +226,12 @@ class Aggregator:
         if isinstance(message, Train) and self._machine.position == (message.task, message.round):
             self._journal.sent(now)
 
+    def settle(self) -> None:
+        """Make durable what is closed; called when the messages of a step are on their way, so that the
+        checkpoint of a round is written beside the next one. Raises CheckpointError.
+        """
+        self._engine.settle()
+
     def suspend(self, now: float) -> list[Outgoing]:
         """Stop with everything durable; the same store continues it. Raises CheckpointError."""
         if self.outcome is not None:
@@ -238,7 +242,11 @@ class Aggregator:
 
     def fail(self, message: str, exit_code: int) -> list[Outgoing]:
         """Stop for a reason from outside, such as a checkpoint that cannot be written."""
-        return [] if self.outcome is not None else self._end("failed", message, exit_code)
+        if self.outcome is not None:
+            return []
+        with contextlib.suppress(CheckpointError):  # one that cannot be written is the reason, or none
+            self._engine.settle()
+        return self._end("failed", message, exit_code)
 
     # What workers say.
 
@@ -249,7 +257,7 @@ class Aggregator:
             worker, offer = found
             event = announced(worker, offer)
             refusal = self._machine.refusal(event)
-            if refusal is None or self._is_late_state(event, refusal):
+            if refusal is None or self._machine.keeps_state(event, refusal):
                 self._presence.set(worker, "uploading")
                 outgoing.append(Outgoing(worker, Credit(offer.number)))
             else:
@@ -257,11 +265,6 @@ class Aggregator:
                 outgoing += self._feed(event, now)
                 outgoing.append(Outgoing(worker, NoCredit(offer.number, again=False)))
         return outgoing
-
-    def _is_late_state(self, event: Answer, refusal: str) -> bool:
-        """Return whether an answer that does not count still brings its worker's state."""
-        late = refusal == "late" and isinstance(event, ConsolidatedIn)
-        return late and event.task == self._machine.cursor.task - 1
 
     def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
         event = UpdateIn(worker, update.task, update.round)
@@ -279,7 +282,7 @@ class Aggregator:
         try:
             if reason is None:
                 self._engine.take_consolidated(worker, answer)
-            elif self._is_late_state(event, reason):
+            elif self._machine.keeps_state(event, reason):
                 self._engine.take_late_state(worker, answer)
         except Unfit as error:
             return self._unfit(worker, error)
@@ -309,6 +312,7 @@ class Aggregator:
     def _feed(self, event: Event, now: float) -> list[Outgoing]:
         if self.outcome is not None:
             return []
+        self._engine.settle()
         self._journal.running(now)
         outgoing: list[Outgoing] = []
         for action in self._machine.handle(event, now):
@@ -335,7 +339,8 @@ class Aggregator:
             case act.Checkpoint():
                 engine.commit(action)
             case act.Degraded():
-                self._degrade(action)
+                self._degraded = action.sentence
+                self._journal.note(self._degraded)
             case act.End(reason, message, exit_code):
                 return self._end(reason, message, exit_code)
             case _:
@@ -343,21 +348,16 @@ class Aggregator:
         return []
 
     def _letter(self, action: act.Letter) -> Outgoing:
-        worker, weights, seen, shared = action.worker, self.weights, self._engine.seen, self._engine.shared
+        worker = action.worker
         match action:
             case act.Greet(resend=resend):
                 return Outgoing(worker, self._welcome(worker, resend))
             case act.Hold():
                 return Outgoing(worker, Wait())
-            case act.SendTrain(task=task, round=round):
-                self._presence.set(worker, "training")
-                return Outgoing(worker, Train(task, round, weights, seen(task), shared(worker, task, round)))
-            case act.SendConsolidate(task=task):
-                return Outgoing(worker, Consolidate(task, weights, seen(task), shared(worker, task, 0)))
-            case act.SendEvaluate(task=task, round=round):
-                return Outgoing(
-                    worker, Evaluate(task, round, weights, seen(task), shared(worker, task, round))
-                )
+            case act.SendTrain() | act.SendConsolidate() | act.SendEvaluate():
+                if isinstance(action, act.SendTrain):
+                    self._presence.set(worker, "training")
+                return Outgoing(worker, self._engine.order(action))
             case act.Acknowledge(task=task, round=round):
                 return Outgoing(worker, Ack(task, round))
             case act.Refuse(task=task, round=round, reason=reason):
@@ -379,10 +379,6 @@ class Aggregator:
     def _note_status(self) -> None:
         task, round = self._machine.position
         self._noted_status = Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
-
-    def _degrade(self, action: act.Degraded) -> None:
-        self._degraded = action.sentence
-        self._journal.note(self._degraded)
 
     def _end(self, reason: Reason, message: str, exit_code: int) -> list[Outgoing]:
         self.outcome = Outcome(reason, message, self.history, self.weights, exit_code)

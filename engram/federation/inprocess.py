@@ -83,6 +83,7 @@ class _Run:
             self._aggregator.transferred(letter.worker, "down", size, letter.message)
             self._aggregator.sent(letter.message, self.now())
             self._queue.append(letter)
+        self._aggregator.settle()
 
     def _wait(self) -> None:
         """Set the clock forward to the deadline; nobody here has anything left to do."""

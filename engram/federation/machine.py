@@ -163,6 +163,10 @@ class Machine:
             return "protocol"
         return "duplicate" if answer.worker in stage.answered else None
 
+    def keeps_state(self, answer: Answer, refusal: str) -> bool:
+        """Return whether an answer that does not count still brings its worker's state."""
+        return refusal == "late" and answer == ConsolidatedIn(answer.worker, self.cursor.task - 1)
+
     # Events.
 
     def handle(self, event: Event, now: float) -> list[Action]:

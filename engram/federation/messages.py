@@ -248,7 +248,8 @@ class Finish:
 
 Answer: TypeAlias = Update | Consolidated | Evaluation
 Up: TypeAlias = Hello | Answer | Heartbeat | Offer | Log
-Down: TypeAlias = Welcome | Train | Consolidate | Evaluate | Ack | Reject | Credit | NoCredit | Wait | Finish
+Order: TypeAlias = Train | Consolidate | Evaluate
+Down: TypeAlias = Welcome | Order | Ack | Reject | Credit | NoCredit | Wait | Finish
 Message: TypeAlias = Up | Down
 
 COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)

@@ -358,6 +358,6 @@ class TestShared:
     def test_digests_are_computed_once_while_arrays_live(self, monkeypatch: pytest.MonkeyPatch) -> None:
         digests, group = Digests(), frozen(self.teacher)
         first = digests.of(group)
-        monkeypatch.setattr("engram.federation.codec.digest_of", lambda group: b"new")
+        monkeypatch.setattr("engram.federation.carried.digest_of", lambda group: b"new")
         assert digests.of(dict(group)) == first
         assert digests.of({"w": np.array(group["w"])}) == b"new"

@@ -241,6 +241,7 @@ class Hub:
             elif isinstance(message, NoCredit):
                 peer.incoming = None
             self._loop.call_soon_threadsafe(peer.outbox.put, message)
+        self.aggregator.settle()
 
     def _take_notes(self) -> None:
         while self._notes:
