@@ -17,6 +17,7 @@ import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import msgpack
@@ -92,8 +93,12 @@ class Encoded:
             yield bytes(small)
 
     def frames(self) -> bytes | Iterator[Buffer]:
-        """Return what a WebSocket sends: the bytes, or chunks of a large message."""
-        return self.join() if self.size <= CHUNK else self.chunks()
+        """Return what a WebSocket sends: all bytes, which are joined once, or chunks of a large message."""
+        return self._joined if self.size <= CHUNK else self.chunks()
+
+    @cached_property
+    def _joined(self) -> bytes:
+        return self.join()
 
     def join(self) -> bytes:
         """Return all bytes in one piece."""

@@ -105,12 +105,13 @@ class Engine:
 
     def take_update(self, worker: str, update: Update) -> None:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
-        check_update(update, self.weights, self.samples[worker])
+        magnitudes = check_update(update, self.weights, self.samples[worker])
         if update.samples:
             try:
-                self._rule.add(worker, update.samples, update.weights)
+                self._rule.check(update.samples, magnitudes)
             except OutOfRange as error:
                 raise Unfit("norm", str(error)) from error
+            self._rule.add(worker, update.samples, update.weights)
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
         self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)

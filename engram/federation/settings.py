@@ -48,7 +48,7 @@ class Settings:
     """How long the aggregator waits at the end for workers that are just reconnecting, to tell them."""
     staging_slots: int = 2
     """Large answers that may be on their way to the aggregator at once, whatever their size."""
-    staging_bytes: int = 32 * 1024 * 1024
+    staging_bytes: int = 16 * 1024 * 1024
     """Memory for answers on their way: small ones share it beyond the slots."""
     stall_seconds: float = 30.0
     """A large answer of which nothing comes for so long makes way for one that waits."""

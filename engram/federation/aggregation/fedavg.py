@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ class FedAvg(Aggregation):
         """See `Aggregation.begin`."""
         self._weights = weights
         self._sum = ExactSum(weights, total_samples)
+
+    def check(self, samples: int, magnitudes: Mapping[str, float]) -> None:
+        """See `Aggregation.check`."""
+        self._sum.check(samples, magnitudes)
 
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """See `Aggregation.add`."""

@@ -28,8 +28,8 @@ from websockets.http11 import Request, Response
 
 from engram.errors import EngramError, FederationError, ProtocolError, RefusedError
 from engram.federation.aggregator import Aggregator
-from engram.federation.codec import UP, Common, Decoder, Encoder
-from engram.federation.messages import Credit, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
+from engram.federation.codec import UP, Common, Decoder, Encoded, Encoder
+from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
 from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.outbox import Outbox
@@ -48,6 +48,10 @@ from engram.federation.websocket.wire import (
 
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take at the end."""
+LANES, LANE_SECONDS = 32, 1.0
+"""So many large messages are sent at once, beside those that have taken longer than so many seconds."""
+SMALL = 16 * 1024
+"""Messages of up to so many bytes do not wait for a lane."""
 SPARE_CONNECTIONS = 64
 """Connections beside one a worker: takeovers, and peers that have yet to say hello."""
 
@@ -97,6 +101,7 @@ class Hub:
         self._sockets: set[ServerConnection] = set()
         self._notes: deque[Callable[[], None]] = deque()
         """What was sent since the aggregator's last step, which counts it first: before any answer to it."""
+        self._lanes = asyncio.Semaphore(LANES)
         self._room = Room(aggregator.settings.staging_slots)
         self._peers: dict[str, Peer] = {}
         """Who gets a worker's messages; touched in the aggregator's thread only."""
@@ -183,7 +188,7 @@ class Hub:
                     self._told.add(peer.worker)
                 count = self.aggregator.transferred
                 self._notes.append(partial(count, peer.worker, "down", encoded.size, message))
-                await peer.socket.send(encoded.frames())
+                await self._transmit(peer, encoded)
                 if isinstance(message, Train):
                     self._notes.append(partial(self.aggregator.sent, message, self._clock()))
         except ConnectionClosed:
@@ -193,6 +198,24 @@ class Hub:
             self.crash.__cause__ = error
             await self._fail(str(self.crash), 1)
             self.over.set()
+
+    async def _transmit(self, peer: Peer, encoded: Encoded) -> None:
+        """Send a message; large ones to a few at a time, so that not all of them wait in our memory.
+
+        One that does not read keeps nobody waiting for long.
+        """
+        if encoded.size <= SMALL:
+            await peer.socket.send(encoded.frames())
+            return
+        await self._lanes.acquire()
+        lane = [self._lanes]
+        timer = self._loop.call_later(LANE_SECONDS, lambda: lane.pop().release())
+        try:
+            await peer.socket.send(encoded.frames())
+        finally:
+            timer.cancel()
+            if lane:
+                lane.pop().release()
 
     @staticmethod
     async def _dismiss(peer: Peer, sender: asyncio.Task[None], code: int, reason: str) -> None:
@@ -231,6 +254,7 @@ class Hub:
     def _post_step(self, step: Step) -> None:
         """Hand what a step returns, in its order, to the connections as they are then."""
         self._take_notes()
+        posted: list[tuple[Peer, Down]] = []
         for worker, message in step():
             peer = self._peers.get(worker)
             if peer is None:
@@ -240,8 +264,15 @@ class Hub:
                 peer.incoming = Incoming(message.offer, memory, self._clock())
             elif isinstance(message, NoCredit):
                 peer.incoming = None
-            self._loop.call_soon_threadsafe(peer.outbox.put, message)
+            posted.append((peer, message))
+        if posted:
+            self._loop.call_soon_threadsafe(self._post, posted)
         self.aggregator.settle()
+
+    @staticmethod
+    def _post(letters: list[tuple[Peer, Down]]) -> None:
+        for peer, message in letters:
+            peer.outbox.put(message)
 
     def _take_notes(self) -> None:
         while self._notes:
