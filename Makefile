@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna e2e cluster-up cluster-down images deploy undeploy \
-	generate format benchmark-reference benchmark-step benchmark-operator clean
+	generate format benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ benchmark-reference: install ## Accuracy and forget rate of every algorithm agai
 
 benchmark-step: install ## CPU time of one local SGD step
 	$(BIN)/python benchmarks/local_step.py
+
+benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory
+	$(BIN)/python benchmarks/federation.py
 
 benchmark-operator: install ## Apply to pods, API writes, memory and idle CPU of the operator with 1,000 jobs
 	$(BIN)/python benchmarks/operator.py

@@ -150,6 +150,15 @@ class Degraded:
     needed: int
     missing: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """Say so to a person."""
+        what = f"round {self.round} of task {self.task}" if self.round else f"end of task {self.task}"
+        return (
+            f"{what}: {self.have} of {self.needed} needed workers are in; "
+            f"waiting for {', '.join(self.missing) or 'any worker'}"
+        )
+
 
 @dataclass(frozen=True)
 class End:

@@ -6,12 +6,12 @@ returns. It is used from one thread at a time; a call may take as long as an eva
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from engram.errors import EngramError, RefusedError
+from engram.errors import CheckpointError, EngramError, RefusedError
 from engram.federation import actions as act
 from engram.federation.admission import check_hello
 from engram.federation.checkpoint import CheckpointStore
@@ -26,21 +26,24 @@ from engram.federation.events import (
     Resized,
     Tick,
     UpdateIn,
+    announced,
 )
 from engram.federation.history import History, Observer
-from engram.federation.machine import Kind, Machine
+from engram.federation.machine import Machine
 from engram.federation.messages import (
+    COUNTED,
     Ack,
-    Consolidate,
     Consolidated,
-    Down,
-    Evaluate,
+    Credit,
     Evaluation,
     Finish,
     Heartbeat,
     Hello,
     Log,
     Message,
+    NoCredit,
+    Offer,
+    Outgoing,
     Reject,
     Tensors,
     Train,
@@ -49,40 +52,17 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
-from engram.federation.outcome import Outcome, Reason
-from engram.federation.presence import Presence
+from engram.federation.outcome import Outcome, Reason, Status
+from engram.federation.presence import Presence, state_of
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import Settings
+from engram.federation.staging import Staging
 from engram.federation.tensors import size_in_bytes
 from engram.federation.validation import Unfit
 from engram.spec.last_word import reason_of
 
-COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)
-"""Messages whose bytes belong to a round's or task's row."""
-
 STOPPED_EXIT = 75
 """A worker that ends with this code was told to stop and will come back, or its group has shrunk."""
-
-
-class Outgoing(NamedTuple):
-    """A message for a worker."""
-
-    worker: str
-    message: Down
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a run is, for a display."""
-
-    stage: Kind
-    task: int
-    round: int
-    """0 at a task's end: consolidation and its evaluation."""
-    missing: tuple[str, ...]
-    """Workers that the run waits for."""
-    degraded: str
-    """Why the run waits beyond its deadline; empty when it does not."""
 
 
 class Aggregator:
@@ -114,6 +94,7 @@ class Aggregator:
         self._journal = self._engine.journal
         self._machine = Machine(settings.plan(), self._engine.cursor)
         self._presence = Presence(observer, settings.heartbeat_seconds)
+        self._staging = Staging(settings.staging_slots, settings.staging_bytes, settings.stall_seconds)
         self._connected: set[str] = set()
         self._degraded = ""
         self._note_status()
@@ -157,6 +138,7 @@ class Aggregator:
         if self.outcome is not None:
             return self._farewell([worker])
         self._observer.introduced(worker, hello)
+        self._staging.leave(worker)
         self._engine.samples[worker] = hello.samples
         self._connected.add(worker)
         if self._presence.joined(worker, now):
@@ -180,8 +162,12 @@ class Aggregator:
                 if self._machine.refusal(event) is None:
                     self._engine.take_evaluation(worker, message)
                 return self._feed(event, now)
+            case Offer():
+                announced(worker, message)  # raises for what is none
+                self._staging.offer(worker, message)
+                return self._give_credit(now)
             case Heartbeat():
-                self._presence.set(worker, _state_of(message))
+                self._presence.set(worker, state_of(message))
                 self._observer.heartbeat(worker, message)
             case Log():
                 return self._failed(worker, message, now)
@@ -197,13 +183,23 @@ class Aggregator:
         """Take part of a message as a sign of life."""
         self._presence.heard(worker, now)
 
+    def uploading(self, worker: str, now: float) -> None:
+        """Take part of an offered answer as progress."""
+        self._staging.heard(worker, now)
+
+    def uploaded(self, worker: str, now: float) -> list[Outgoing]:
+        """Note that an offered answer has come whole and was received."""
+        self._staging.leave(worker)
+        return self._give_credit(now)
+
     def disconnect(self, worker: str, now: float) -> list[Outgoing]:
         """Note that a worker's connection is gone."""
         if worker not in self._connected:
             return []
         self._connected.discard(worker)
         self._presence.left(worker)
-        return self._feed(Left(worker), now)
+        self._staging.leave(worker)
+        return self._feed(Left(worker), now) + self._give_credit(now)
 
     def malformed(self, worker: str, reason: str, text: str) -> list[Outgoing]:
         """Count bytes of a worker that are no message and return what to tell it."""
@@ -219,6 +215,9 @@ class Aggregator:
             sizes = ", ".join(f"{group} {count}" for group, count in replicas.items())
             self._journal.note(f"the worker groups were resized: {sizes}")
             outgoing += self._feed(Resized(replicas), now)
+        stalled = self._staging.stalled(now)
+        outgoing += [Outgoing(worker, NoCredit(offer.number, again=True)) for worker, offer in stalled]
+        outgoing += self._give_credit(now)
         self._note_status()
         return outgoing
 
@@ -235,6 +234,12 @@ class Aggregator:
         if isinstance(message, Train) and self._machine.position == (message.task, message.round):
             self._journal.sent(now)
 
+    def settle(self) -> None:
+        """Make durable what is closed; called when the messages of a step are on their way, so that the
+        checkpoint of a round is written beside the next one. Raises CheckpointError.
+        """
+        self._engine.settle()
+
     def suspend(self, now: float) -> list[Outgoing]:
         """Stop with everything durable; the same store continues it. Raises CheckpointError."""
         if self.outcome is not None:
@@ -247,9 +252,27 @@ class Aggregator:
         """Stop for a reason from outside, such as a checkpoint that cannot be written."""
         if self.outcome is not None:
             return []
+        with contextlib.suppress(CheckpointError):  # one that cannot be written is the reason, or none
+            self._engine.settle()
         return self._end("failed", str(error), error.exit_code, error.reason)
 
     # What workers say.
+
+    def _give_credit(self, now: float) -> list[Outgoing]:
+        """Let answers come that wait for a slot, and say which are not wanted any more."""
+        outgoing: list[Outgoing] = []
+        while self.outcome is None and (found := self._staging.next(now)) is not None:
+            worker, offer = found
+            event = announced(worker, offer)
+            refusal = self._machine.refusal(event)
+            if refusal is None or self._machine.keeps_state(event, refusal):
+                self._presence.set(worker, "uploading")
+                outgoing.append(Outgoing(worker, Credit(offer.number)))
+            else:
+                self._staging.leave(worker)
+                outgoing += self._feed(event, now)
+                outgoing.append(Outgoing(worker, NoCredit(offer.number, again=False)))
+        return outgoing
 
     def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
         event = UpdateIn(worker, update.task, update.round)
@@ -267,7 +290,7 @@ class Aggregator:
         try:
             if reason is None:
                 self._engine.take_consolidated(worker, answer)
-            elif reason == "late" and answer.task == self._machine.cursor.task - 1:
+            elif self._machine.keeps_state(event, reason):
                 self._engine.take_late_state(worker, answer)
         except Unfit as error:
             return self._unfit(worker, error)
@@ -298,6 +321,7 @@ class Aggregator:
     def _feed(self, event: Event, now: float) -> list[Outgoing]:
         if self.outcome is not None:
             return []
+        self._engine.settle()
         self._journal.running(now)
         outgoing: list[Outgoing] = []
         for action in self._machine.handle(event, now):
@@ -324,7 +348,8 @@ class Aggregator:
             case act.Checkpoint():
                 engine.commit(action)
             case act.Degraded():
-                self._degrade(action)
+                self._degraded = action.sentence
+                self._journal.note(self._degraded)
             case act.End(reason, message, exit_code, cause):
                 return self._end(reason, message, exit_code, cause)
             case _:
@@ -332,21 +357,16 @@ class Aggregator:
         return []
 
     def _letter(self, action: act.Letter) -> Outgoing:
-        worker, weights, seen, shared = action.worker, self.weights, self._engine.seen, self._engine.shared
+        worker = action.worker
         match action:
             case act.Greet(resend=resend):
                 return Outgoing(worker, self._welcome(worker, resend))
             case act.Hold():
                 return Outgoing(worker, Wait())
-            case act.SendTrain(task=task, round=round):
-                self._presence.set(worker, "training")
-                return Outgoing(worker, Train(task, round, weights, seen(task), shared(worker, task, round)))
-            case act.SendConsolidate(task=task):
-                return Outgoing(worker, Consolidate(task, weights, seen(task), shared(worker, task, 0)))
-            case act.SendEvaluate(task=task, round=round):
-                return Outgoing(
-                    worker, Evaluate(task, round, weights, seen(task), shared(worker, task, round))
-                )
+            case act.SendTrain() | act.SendConsolidate() | act.SendEvaluate():
+                if isinstance(action, act.SendTrain):
+                    self._presence.set(worker, "training")
+                return Outgoing(worker, self._engine.order(action))
             case act.Acknowledge(task=task, round=round):
                 return Outgoing(worker, Ack(task, round))
             case act.Refuse(task=task, round=round, reason=reason):
@@ -362,19 +382,12 @@ class Aggregator:
             heartbeat_seconds=self.settings.heartbeat_seconds,
             state=self._engine.state_of(worker),
             resend=resend,
+            whole_bytes=self.settings.whole_bytes,
         )
 
     def _note_status(self) -> None:
         task, round = self._machine.position
         self._noted_status = Status(self._machine.kind, task, round, self._machine.missing, self._degraded)
-
-    def _degrade(self, action: act.Degraded) -> None:
-        what = f"round {action.round} of task {action.task}" if action.round else f"end of task {action.task}"
-        self._degraded = (
-            f"{what}: {action.have} of {action.needed} needed workers are in; "
-            f"waiting for {', '.join(action.missing) or 'any worker'}"
-        )
-        self._journal.note(self._degraded)
 
     def _end(self, reason: Reason, message: str, exit_code: int, cause: str = "") -> list[Outgoing]:
         self.outcome = Outcome(reason, message, self.history, self.weights, exit_code, cause)
@@ -396,9 +409,3 @@ class Aggregator:
 def _cause_of(log: Log) -> str:
     """Return the reason that a worker gives, if it is one of ours and fits its exit code."""
     return reason_of(log.reason, log.exit_code) or ""
-
-
-def _state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:
-    if beat.state == "training":
-        return "training"
-    return "uploading" if beat.state == "uploading" else "connected"

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,15 @@ class CheckpointStore:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a checkpoint durably. Raises CheckpointError (disk full, no permission); older ones stay."""
+        self.write(prepared(snapshot))
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """Write what `prepared` returned, as `save` does."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             numbers = self._numbers()
             number = max(numbers, default=0) + 1
-            self._write(_file_name(number), _parts(snapshot))
+            self._write(_file_name(number), [*parts, _digest_of(parts)])
             kept = [_file_name(number)]
             self._damaged.difference_update(kept)
             kept += [name for name in self._names() if name not in {*kept, *self._damaged}][:1]
@@ -153,8 +157,10 @@ def _file_name(number: int) -> str:
     return f"checkpoint-{number:08d}.bin"
 
 
-def _parts(snapshot: Snapshot) -> list[Buffer]:
-    """Return a file's bytes in pieces; the last one is the digest of the others."""
+def prepared(snapshot: Snapshot) -> list[Buffer]:
+    """Return what a file is written from: the bytes of everything that may change while it is written, and
+    views of the tensors, which are never written to.
+    """
     groups: list[Tensors] = [snapshot.weights, snapshot.learner, snapshot.aggregation]
     meta = {
         "job_digest": snapshot.job_digest,
@@ -170,10 +176,14 @@ def _parts(snapshot: Snapshot) -> list[Buffer]:
     parts: list[Buffer] = [start + bytes(-len(start) % ALIGNMENT)]
     for group in groups:
         parts += buffers_of(group)
+    return parts
+
+
+def _digest_of(parts: Sequence[Buffer]) -> bytes:
     hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         hasher.update(part)
-    return [*parts, hasher.digest()]
+    return hasher.digest()
 
 
 def _parse(data: bytes) -> Snapshot:

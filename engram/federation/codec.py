@@ -15,23 +15,27 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import msgpack
 import numpy as np
 
 from engram.errors import ProtocolError, RefusedError
+from engram.federation.carried import Carried, Digests
 from engram.federation.messages import (
     ClassCounts,
+    Consolidate,
     Down,
+    Evaluate,
     Hello,
     LabelCounts,
     Message,
     Shared,
     Tensors,
+    Train,
     Up,
 )
 from engram.federation.tensors import (
@@ -40,8 +44,8 @@ from engram.federation.tensors import (
     Buffer,
     TensorReader,
     buffers_of,
-    digest_of,
     rows_of,
+    size_of_table,
 )
 from engram.federation.versions import refusal
 
@@ -49,11 +53,10 @@ MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TEXT = 1024 * 1024
 MAX_ITEMS = 1_000_000
-CARRIED_ORDERS = 2
-"""A connection forgets a shared group that so many orders in a row have not used."""
-MAX_DIGESTS = 1024
-CHUNK = 512 * 1024
-"""Largest piece that a transport is handed at once, in bytes."""
+CHUNK = 256 * 1024
+"""Largest piece that a transport is handed at once, in bytes: it stays in the processor's cache from one copy
+to the next.
+"""
 
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
@@ -61,7 +64,6 @@ UP = frozenset(kind.__name__ for kind in get_args(Up))
 DOWN = frozenset(kind.__name__ for kind in get_args(Down))
 
 
-Key: TypeAlias = tuple[tuple[str, int], ...]
 Received = TypeVar("Received", bound=Message)
 
 
@@ -90,76 +92,69 @@ class Encoded:
         if small:
             yield bytes(small)
 
+    def frames(self) -> bytes | Iterator[Buffer]:
+        """Return what a WebSocket sends: all bytes, which are joined once, or chunks of a large message."""
+        return self._joined if self.size <= CHUNK else self.chunks()
+
+    @cached_property
+    def _joined(self) -> bytes:
+        return self.join()
+
     def join(self) -> bytes:
         """Return all bytes in one piece."""
         return b"".join(self.parts)
 
 
-class _Carried:
-    """The groups that a connection remembers, alike on both sides: those of the last few orders."""
+class Common:
+    """What the connections of a process need not work out each by itself: digests, and the last order."""
 
     def __init__(self) -> None:
-        self._groups: dict[bytes, Tensors] = {}
-        self._ages: dict[bytes, int] = {}
+        self.digests = Digests()
+        self._last: tuple[Message, Encoded] | None = None
 
-    def find(self, digest: bytes) -> Tensors | None:
-        """Return the group, which thereby counts as used."""
-        if digest in self._ages:
-            self._ages[digest] = 0
-        return self._groups.get(digest)
+    def find(self, message: Message) -> Encoded | None:
+        """Return the bytes of an order that another connection has sent and that is the same here.
 
-    def remember(self, digest: bytes, group: Tensors) -> None:
-        """Take a group in."""
-        self._groups[digest], self._ages[digest] = group, 0
+        It is when it carries no shared groups: of those each connection has others.
+        """
+        if self._last is None or not isinstance(message, Train | Consolidate | Evaluate):
+            return None
+        last, encoded = self._last
+        if type(last) is not type(message) or last.weights is not message.weights or message.shared:
+            return None
+        return encoded if replace(message, weights={}) == replace(last, weights={}) else None
 
-    def end_of_order(self) -> None:
-        """Drop the groups that the last orders did not use; called after each message that may have some."""
-        for digest, age in list(self._ages.items()):
-            self._ages[digest] = age + 1
-            if age >= CARRIED_ORDERS:
-                del self._ages[digest], self._groups[digest]
-
-
-class Digests:
-    """Digests of groups, each computed once while its arrays live; one for all connections of a process."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[Key, tuple[tuple[weakref.ref[Any], ...], bytes]] = OrderedDict()
-
-    def of(self, group: Tensors) -> bytes:
-        """Return the group's digest. Arrays are told apart by identity, so they must not be written to."""
-        key = tuple((name, id(array)) for name, array in group.items())
-        known = self._known.get(key)
-        # An identity may come again once its array is gone: the weak references tell.
-        if known is not None and all(
-            ref() is array for ref, array in zip(known[0], group.values(), strict=True)
-        ):
-            return known[1]
-        digest = digest_of(group)
-        self._known[key] = (tuple(weakref.ref(array) for array in group.values()), digest)
-        if len(self._known) > MAX_DIGESTS:
-            self._known.popitem(last=False)
-        return digest
+    def keep(self, message: Message, encoded: Encoded) -> None:
+        """Remember an order that may go to others too."""
+        if isinstance(message, Train | Consolidate | Evaluate) and not message.shared:
+            self._last = message, encoded
 
 
 class Encoder:
     """Encodes what one side of one connection sends."""
 
-    def __init__(self, digests: Digests | None = None) -> None:
-        self._carried = _Carried()
-        self._digests = digests or Digests()
+    def __init__(self, common: Common | None = None) -> None:
+        self._carried = Carried()
+        self._common = common or Common()
 
     def encode(self, message: Message) -> Encoded:
         """Return the bytes of `message`. Raises ProtocolError when it holds what may not travel."""
         kind = type(message).__name__
+        encoded = self._common.find(message)
+        if encoded is None:
+            encoded = self._encode(kind, message)
+            self._common.keep(message, encoded)
+        if Shared in FIELDS[kind].values():
+            self._carried.end_of_order()
+        return encoded
+
+    def _encode(self, kind: str, message: Message) -> Encoded:
         tables: list[list[Any]] = []
         buffers: list[Buffer] = []
         values = {
             name: self._value(hint, getattr(message, name), tables, buffers)
             for name, hint in FIELDS[kind].items()
         }
-        if Shared in FIELDS[kind].values():
-            self._carried.end_of_order()
         header = msgpack.packb([kind, values, tables], use_bin_type=True, default=_native)
         if len(header) > MAX_HEADER:
             raise ProtocolError(f"the header of {kind} has {len(header)} bytes, more than {MAX_HEADER}")
@@ -179,7 +174,7 @@ class Encoder:
         return dict(value) if isinstance(value, Mapping) else value
 
     def _group(self, group: Tensors, tables: list[list[Any]], buffers: list[Buffer]) -> list[Any]:
-        digest = self._digests.of(group)
+        digest = self._common.digests.of(group)
         if self._carried.find(digest) is not None:
             return [digest]
         self._carried.remember(digest, {})
@@ -197,7 +192,7 @@ class Decoder(Generic[Received]):
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
-        self._carried = _Carried()
+        self._carried = Carried()
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
         """Return the message; its arrays are read-only views of `data`.
@@ -205,11 +200,9 @@ class Decoder(Generic[Received]):
         Raises ProtocolError, and RefusedError for the hello of another version.
         """
         view = memoryview(data)
-        if len(view) < 8 or view[:4] != MAGIC:
-            raise ProtocolError("these bytes are no message of the engram protocol")
-        (length,) = struct.unpack("<I", view[4:8])
-        if length > MAX_HEADER or 8 + length > len(view):
-            raise ProtocolError("a message's header is longer than the message or its limit")
+        length = _header_length(view)
+        if 8 + length > len(view):
+            raise ProtocolError("a message's header is longer than the message")
         kind, values, tables = self._header(view[8 : 8 + length])
         reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT)
         groups = [reader.read(table) for table in tables]
@@ -228,16 +221,10 @@ class Decoder(Generic[Received]):
         return message
 
     def _header(self, data: memoryview) -> tuple[str, dict[str, Any], list[Any]]:
-        try:
-            header = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
-        except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
-            raise ProtocolError("a message's header cannot be read") from error
-        if not isinstance(header, list) or len(header) != 3:
-            raise ProtocolError("a message's header is not [kind, fields, tables]")
-        kind, values, tables = header
+        kind, values, tables = _unpacked(data)
         if not isinstance(kind, str) or kind not in self._kinds:
             raise ProtocolError(f"a message of kind {str(kind)[:40]!r} is not expected here")
-        if not isinstance(values, dict) or not isinstance(tables, list):
+        if not isinstance(values, dict):
             raise ProtocolError("a message's header is not [kind, fields, tables]")
         return kind, values, tables
 
@@ -265,9 +252,42 @@ class Decoder(Generic[Received]):
         return shared
 
 
+def size_in_start(data: Buffer) -> int | None:
+    """Return the bytes of the message that `data` is the start of; None while its header is not complete.
+
+    Raises ProtocolError.
+    """
+    view = memoryview(data)
+    length = _header_length(view)
+    if 8 + length > len(view):
+        return None
+    tables = _unpacked(view[8 : 8 + length])[2]
+    start = 8 + length
+    return start + -start % ALIGNMENT + sum(size_of_table(table) for table in tables)
+
+
 def size_of(message: Message) -> int:
     """Return the bytes that `message` takes on a fresh connection."""
     return Encoder().encode(message).size
+
+
+def _header_length(view: memoryview) -> int:
+    if len(view) < 8 or view[:4] != MAGIC:
+        raise ProtocolError("these bytes are no message of the engram protocol")
+    length: int = struct.unpack("<I", view[4:8])[0]
+    if length > MAX_HEADER:
+        raise ProtocolError("a message's header is longer than its limit")
+    return length
+
+
+def _unpacked(data: memoryview) -> tuple[Any, Any, list[Any]]:
+    try:
+        header = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise ProtocolError("a message's header cannot be read") from error
+    if not isinstance(header, list) or len(header) != 3 or not isinstance(header[2], list):
+        raise ProtocolError("a message's header is not [kind, fields, tables]")
+    return header[0], header[1], header[2]
 
 
 def _native(value: object) -> object:

@@ -14,13 +14,24 @@ import numpy as np
 from engram.errors import ConfigurationError, ProtocolError
 from engram.federation import actions as act
 from engram.federation.aggregation import OutOfRange, build
-from engram.federation.checkpoint import CheckpointStore, Snapshot
+from engram.federation.checkpoint import CheckpointStore, Snapshot, prepared
 from engram.federation.history import History, Observer, RoundRow, TaskRow
 from engram.federation.journal import Journal, as_row, summed
-from engram.federation.messages import EMPTY, Consolidated, Evaluation, Shared, Tensors, Update
+from engram.federation.messages import (
+    EMPTY,
+    Consolidate,
+    Consolidated,
+    Evaluate,
+    Evaluation,
+    Order,
+    Shared,
+    Tensors,
+    Train,
+    Update,
+)
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
-from engram.federation.tensors import frozen
+from engram.federation.tensors import Buffer, frozen
 from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
 
 
@@ -52,6 +63,9 @@ class Engine:
         """
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
+        self._timer = timer
+        self._unsettled: tuple[RoundRow, list[Buffer]] | None = None
+        """A closed round whose checkpoint is to be written."""
         self._answers = Answers()
         self._asked: tuple[str, ...] = ()
         self._common: tuple[tuple[int, int], Shared] | None = None
@@ -101,12 +115,13 @@ class Engine:
 
     def take_update(self, worker: str, update: Update) -> None:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
-        check_update(update, self.weights, self.samples[worker])
+        magnitudes = check_update(update, self.weights, self.samples[worker])
         if update.samples:
             try:
-                self._rule.add(worker, update.samples, update.weights)
+                self._rule.check(update.samples, magnitudes)
             except OutOfRange as error:
                 raise Unfit("norm", str(error)) from error
+            self._rule.add(worker, update.samples, update.weights)
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
         self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)
@@ -147,6 +162,15 @@ class Engine:
         if helper := self._rule.shared(worker):
             own["helper"] = helper
         return {**self._common[1], **_fit_to_send(own)}
+
+    def order(self, action: act.SendTrain | act.SendConsolidate | act.SendEvaluate) -> Order:
+        """Return an order with the weights as they are."""
+        task, seen = action.task, self.seen(action.task)
+        if isinstance(action, act.SendConsolidate):
+            return Consolidate(task, self.weights, seen, self.shared(action.worker, task, 0))
+        kind = Train if isinstance(action, act.SendTrain) else Evaluate
+        shared = self.shared(action.worker, task, action.round)
+        return kind(task, action.round, self.weights, seen, shared)
 
     # The machine's actions.
 
@@ -223,29 +247,44 @@ class Engine:
         self.journal.answered(now, "evaluate", [])
 
     def commit(self, action: act.Checkpoint) -> None:
-        """Complete the row of a round or task, make it durable and announce it. Raises CheckpointError."""
+        """Complete the row of a round or task. A task's is made durable and announced at once, a round's by
+        `settle`: its checkpoint is written while the next round is on its way. Raises CheckpointError.
+        """
         task, round = action.task, action.round
-        answers, history = self._answers, self.journal.history
-        row: RoundRow | TaskRow
+        answers = self._answers
+        self.settle()
         if round:
-            row = self.journal.round_row(task, round, answers.updates, answers.absent)
-        else:
-            before = len(self.seen(task - 1)) if task > 1 else 0
-            row = self.journal.task_row(task, self.seen(task)[before:], answers.results, answers.absent)
-        if self._store is not None:
-            with self.journal.timed("checkpoint"):
-                self.save(action.cursor)
-            row.seconds["checkpoint"] = self.journal.seconds_of("checkpoint")
-        if isinstance(row, RoundRow):
-            self._observer.round_closed(row, history)
-        else:
-            self._observer.task_closed(row, history)
+            closed = self.journal.round_row(task, round, answers.updates, answers.absent)
+            self._unsettled = closed, self._prepared(action.cursor)
+            return
+        before = len(self.seen(task - 1)) if task > 1 else 0
+        row = self.journal.task_row(task, self.seen(task)[before:], answers.results, answers.absent)
+        self._write(row, self._prepared(action.cursor))
+        self._observer.task_closed(row, self.journal.history)
+
+    def settle(self) -> None:
+        """Make the last closed round durable and announce it, unless that is done. Raises CheckpointError."""
+        if self._unsettled is not None:
+            (row, parts), self._unsettled = self._unsettled, None
+            self._write(row, parts)
+            self._observer.round_closed(row, self.journal.history)
 
     def save(self, cursor: act.Cursor) -> None:
         """Write a checkpoint, where there is a store. Raises CheckpointError."""
+        self.settle()
+        if self._store is not None:
+            self._store.write(self._prepared(cursor))
+
+    def _write(self, row: RoundRow | TaskRow, parts: list[Buffer]) -> None:
+        if self._store is not None:
+            start = self._timer()
+            self._store.write(parts)
+            row.seconds["checkpoint"] = self._timer() - start
+
+    def _prepared(self, cursor: act.Cursor) -> list[Buffer]:
         if self._store is None:
-            return
-        self._store.save(
+            return []
+        return prepared(
             Snapshot(
                 job_digest=self._settings.job_digest,
                 cursor=cursor,

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from engram.errors import ProtocolError
+from engram.federation.messages import Consolidated, Evaluation, Offer, Update
+
 
 @dataclass(frozen=True)
 class Joined:
@@ -74,4 +77,19 @@ class Tick:
     """Time has passed."""
 
 
+Answer: TypeAlias = UpdateIn | ConsolidatedIn | EvaluationIn
 Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Resized | Tick
+
+
+def announced(worker: str, offer: Offer) -> Answer:
+    """Return the event that an offered answer will be. Raises ProtocolError when it is none."""
+    if offer.size < 1:
+        raise ProtocolError("an answer of no bytes is offered")
+    match offer.kind:
+        case Update.__name__:
+            return UpdateIn(worker, offer.task, offer.round)
+        case Consolidated.__name__:
+            return ConsolidatedIn(worker, offer.task)
+        case Evaluation.__name__:
+            return EvaluationIn(worker, offer.task, offer.round)
+    raise ProtocolError(f"{offer.kind[:40]!r} is offered, which is no answer")

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from engram.errors import FederationError
-from engram.federation.aggregator import Aggregator, Outgoing
+from engram.federation.aggregator import Aggregator
 from engram.federation.clock import Clock
-from engram.federation.codec import Digests, Encoder
-from engram.federation.messages import Heartbeat, Message
+from engram.federation.codec import Common, Encoder
+from engram.federation.messages import Heartbeat, Message, Outgoing
 from engram.federation.outcome import Outcome
 from engram.federation.roles import LocalLearner
 from engram.federation.worker import WorkerSession
@@ -27,9 +27,9 @@ HEARTBEAT_SECONDS = 0.5
 class _Connection:
     """One worker's session, with an encoder each way that only counts."""
 
-    def __init__(self, session: WorkerSession, digests: Digests) -> None:
+    def __init__(self, session: WorkerSession, common: Common) -> None:
         self.session = session
-        self._encoders = {"down": Encoder(digests), "up": Encoder(digests)}
+        self._encoders = {"down": Encoder(common), "up": Encoder(common)}
 
     def size(self, direction: str, message: Message) -> int:
         """Return the bytes that `message` would be on this connection."""
@@ -44,7 +44,7 @@ class _Run:
         self._clock = Clock()
         self._skipped = 0.0
         self._workers = workers
-        self._digests = Digests()
+        self._common = Common()
         self._connections: dict[str, _Connection] = {}
         self._queue: deque[Outgoing] = deque()
 
@@ -56,7 +56,7 @@ class _Run:
         """Let every worker that is new say hello."""
         for name in [name for name in self._workers if name not in self._connections]:
             session = WorkerSession(self._workers[name], name, self._aggregator.settings.job_digest)
-            connection = self._connections[name] = _Connection(session, self._digests)
+            connection = self._connections[name] = _Connection(session, self._common)
             hello = connection.session.hello()
             self._aggregator.transferred(name, "up", connection.size("up", hello), hello)
             self._post(self._aggregator.connect(name, hello, self.now()))
@@ -83,6 +83,7 @@ class _Run:
             self._aggregator.transferred(letter.worker, "down", size, letter.message)
             self._aggregator.sent(letter.message, self.now())
             self._queue.append(letter)
+        self._aggregator.settle()
 
     def _wait(self) -> None:
         """Set the clock forward to the deadline; nobody here has anything left to do."""

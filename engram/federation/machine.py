@@ -40,6 +40,7 @@ from engram.federation.actions import (
     SumEvaluations,
 )
 from engram.federation.events import (
+    Answer,
     ConsolidatedIn,
     EvaluationIn,
     Event,
@@ -55,7 +56,6 @@ from engram.spec.names import split_worker_name
 
 Asking: TypeAlias = Literal["round", "consolidate", "evaluate"]
 Kind: TypeAlias = Literal["gather", "finished"] | Asking
-Answer: TypeAlias = UpdateIn | ConsolidatedIn | EvaluationIn
 
 CONFIGURATION_EXIT = 42
 """A worker that ends with this code would end so again: the run fails at once."""
@@ -165,6 +165,10 @@ class Machine:
         if answer.worker not in stage.asked:
             return "protocol"
         return "duplicate" if answer.worker in stage.answered else None
+
+    def keeps_state(self, answer: Answer, refusal: str) -> bool:
+        """Return whether an answer that does not count still brings its worker's state."""
+        return refusal == "late" and answer == ConsolidatedIn(answer.worker, self.cursor.task - 1)
 
     # Events.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -70,6 +70,8 @@ class Welcome:
     state: bytes = b""
     resend: bool = False
     """The answer that hello said the worker holds is still wanted: send it; no other order follows."""
+    whole_bytes: int = 256 * 1024
+    """A message of up to so many bytes may be sent whole and unasked; a larger one is offered first."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,37 @@ class Wait:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """Up: an answer is ready that is too large to be sent unasked. A worker offers one at a time."""
+
+    number: int
+    """Counts the offers of a connection, from 1."""
+    kind: str
+    """Update, Consolidated or Evaluation."""
+    task: int
+    round: int
+    size: int
+    """Bytes of the whole answer."""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Down: there is room for the offered answer: send its pieces."""
+
+    offer: int
+    """The offer's number."""
+
+
+@dataclass(frozen=True)
+class NoCredit:
+    """Down: the offered answer has no room here, or none any more."""
+
+    offer: int
+    again: bool
+    """Its pieces came too slowly while others waited: offer it again; else it is not wanted at all."""
+
+
+@dataclass(frozen=True)
 class Log:
     """Up, when a worker fails: why, in its first line, for a crash its traceback, and its exit code."""
 
@@ -215,6 +248,18 @@ class Finish:
     message: str = ""
 
 
-Up: TypeAlias = Hello | Update | Consolidated | Evaluation | Heartbeat | Log
-Down: TypeAlias = Welcome | Train | Consolidate | Evaluate | Ack | Reject | Wait | Finish
+Answer: TypeAlias = Update | Consolidated | Evaluation
+Up: TypeAlias = Hello | Answer | Heartbeat | Offer | Log
+Order: TypeAlias = Train | Consolidate | Evaluate
+Down: TypeAlias = Welcome | Order | Ack | Reject | Credit | NoCredit | Wait | Finish
 Message: TypeAlias = Up | Down
+
+COUNTED = (Train, Update, Consolidate, Consolidated, Evaluate, Evaluation)
+"""Messages whose bytes belong to a round's or task's row."""
+
+
+class Outgoing(NamedTuple):
+    """A message for a worker."""
+
+    worker: str
+    message: Down

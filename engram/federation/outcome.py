@@ -1,4 +1,4 @@
-"""How a run ended, as every transport returns it to the runner."""
+"""Where a run is, for a display, and how it ended, as every transport returns it to the runner."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from engram.federation.history import History
+from engram.federation.machine import Kind
 from engram.federation.messages import Tensors
 
 Reason: TypeAlias = Literal["complete", "failed", "suspended"]
@@ -25,3 +26,17 @@ class Outcome:
     """What a process should end with when `reason` is failed: 42 when the user must change something."""
     cause: str = ""
     """Reason of the error that ended the run, as in `engram.errors`; empty: the exit code says enough."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run is."""
+
+    stage: Kind
+    task: int
+    round: int
+    """0 at a task's end: consolidation and its evaluation."""
+    missing: tuple[str, ...]
+    """Workers that the run waits for."""
+    degraded: str
+    """Why the run waits beyond its deadline; empty when it does not."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from engram.federation.history import Observer, WorkerState
+from engram.federation.messages import Heartbeat
 
 MISSED_HEARTBEATS = 3
 """After so many without a byte a worker shows as disconnected; it may still be training."""
@@ -65,3 +68,10 @@ class Presence:
     def states(self) -> dict[str, WorkerState]:
         """Return the state of every worker that was ever here."""
         return dict(self._states)
+
+
+def state_of(beat: Heartbeat) -> Literal["connected", "training", "uploading"]:
+    """Return a worker's state as its heartbeat has it."""
+    if beat.state == "training":
+        return "training"
+    return "uploading" if beat.state == "uploading" else "connected"

@@ -16,6 +16,9 @@ from engram.spec.training import Aggregation, Evaluation
 STATE_BYTES = 256 * 1024
 """Largest state blob that a worker may leave with the aggregator at a task's end."""
 
+SMALLEST_WHOLE, LARGEST_WHOLE = 16 * 1024, 256 * 1024
+"""Bounds of a message that needs no credit, in bytes; heartbeats and greetings always fit."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,6 +48,12 @@ class Settings:
     """How long a new connection may take to say hello."""
     linger_seconds: float = 5.0
     """How long the aggregator waits at the end for workers that are just reconnecting, to tell them."""
+    staging_slots: int = 2
+    """Large answers that may be on their way to the aggregator at once, whatever their size."""
+    staging_bytes: int = 16 * 1024 * 1024
+    """Memory for answers on their way: small ones share it beyond the slots."""
+    stall_seconds: float = 30.0
+    """A large answer of which nothing comes for so long makes way for one that waits."""
     message_slack_bytes: int = 16 * 1024 * 1024
     """Room in a message beside four times the model: header, results of consolidation, a grown head."""
 
@@ -84,6 +93,12 @@ class Settings:
             elastic=self.elastic,
             consolidates=self.consolidates,
         )
+
+    @property
+    def whole_bytes(self) -> int:
+        """Size up to which every worker may send a message whole and unasked, all of them at once."""
+        share = self.staging_bytes // max(1, len(self.workers))
+        return max(SMALLEST_WHOLE, min(share, LARGEST_WHOLE))
 
     def may_join(self, worker: str) -> bool:
         """Return whether a worker of this name belongs to the job, newcomers of elastic groups included."""

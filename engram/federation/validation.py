@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram.federation.messages import Consolidated, Tensors, Update
+from engram.federation.tensors import magnitude
 
 
 class Unfit(ValueError):
@@ -18,20 +19,21 @@ class Unfit(ValueError):
         self.reason = reason
 
 
-def check_update(update: Update, model: Tensors, samples: int) -> None:
-    """Raise Unfit unless `update` is one of `model`'s shape from a worker that holds `samples` samples.
+def check_update(update: Update, model: Tensors, samples: int) -> dict[str, float]:
+    """Return the largest magnitude of each floating-point tensor of `update`.
 
-    An abstaining update (samples 0) carries no weights.
+    Raises Unfit unless it is one of `model`'s shape from a worker that holds `samples` samples. An abstaining
+    update (samples 0) carries no weights.
     """
     check_finite(update.info)
     if update.samples == 0:
         if update.weights:
             raise Unfit("protocol", "an update of 0 samples carries weights")
-        return
+        return {}
     if not 0 < update.samples <= samples:
         raise Unfit("norm", f"{update.samples} samples, but the worker said it holds {samples}")
     check_like(update.weights, model)
-    check_finite(update.weights)
+    return check_finite(update.weights)
 
 
 def check_consolidated(answer: Consolidated, state_bytes: int) -> None:
@@ -54,14 +56,16 @@ def check_like(tensors: Tensors, model: Tensors) -> None:
             )
 
 
-def check_finite(tensors: Tensors) -> None:
-    """Raise Unfit when a floating-point tensor holds NaN or an infinity."""
+def check_finite(tensors: Tensors) -> dict[str, float]:
+    """Return the largest magnitude of each floating-point tensor. Raises Unfit for NaN or an infinity."""
+    magnitudes: dict[str, float] = {}
     for name, array in tensors.items():
-        if array.size == 0 or not np.issubdtype(array.dtype, np.floating):
+        if not np.issubdtype(array.dtype, np.floating):
             continue
-        # The extremes carry any NaN or infinity along, without a copy of the size of the tensor.
-        if not (math.isfinite(float(array.max())) and math.isfinite(float(array.min()))):
+        magnitudes[name] = magnitude(array)
+        if math.isinf(magnitudes[name]):
             raise Unfit("non-finite", f"{name} holds values that are not finite")
+    return magnitudes
 
 
 def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

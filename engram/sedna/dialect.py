@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from engram.errors import EngramError
-from engram.federation.aggregator import Aggregator, Outgoing
-from engram.federation.messages import Ack, Finish, Heartbeat, Hello, Reject, Train, Update
+from engram.federation.aggregator import Aggregator
+from engram.federation.messages import Ack, Finish, Heartbeat, Hello, Outgoing, Reject, Train, Update
 from engram.federation.validation import Unfit, check_finite
 from engram.federation.versions import PROTOCOL
 from engram.federation.websocket.wire import CLOSE_BAD_MESSAGE, CLOSE_REFUSED, CLOSE_REPLACED
@@ -262,6 +262,8 @@ class Dialect:
                     self._held[worker] = upload.samples
             elif isinstance(message, Finish):
                 effects.append(self._finish(client, message))
+        # A worker that is left behind learns nothing of a round anew: what goes out is durable before.
+        self.aggregator.settle()
         return effects
 
     def _order(self, client: Client, order: Train, now: float) -> list[Effect]:

@@ -29,6 +29,36 @@ def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
     assert all(isinstance(value, float) and value > 0 for value in figures)
 
 
+KEYS = {
+    "system",
+    "parameters",
+    "workers",
+    "compression",
+    "seconds_per_round",
+    "limit_seconds",
+    "bytes_per_worker_round",
+    "server_cpu_seconds_per_round",
+    "server_peak_mb",
+    "worker_peak_mb",
+}
+
+
+@pytest.mark.process
+def test_the_federation_benchmark_measures_real_processes_and_names_what_it_does_not(tmp_path: Path) -> None:
+    rows = rows_of(["benchmarks/federation.py", "--quick", "--only", "62000"], tmp_path / "rows.json", (0,))
+    assert all(row.keys() >= KEYS for row in rows)
+    ours = [row for row in rows if row["system"] == "engram"]
+    assert [row["workers"] for row in ours] == [2, 5, 10]
+    for row in ours:
+        assert float(str(row["seconds_per_round"])) > 0
+        # float32 both ways, and next to nothing beside it.
+        assert 1.0 < float(str(row["bytes_per_worker_round"])) / (2 * 4 * 62_000) < 1.05
+        assert float(str(row["server_peak_mb"])) < 150
+    assert {row["note"] for row in rows if row["system"] == "Sedna"} == {
+        "not installed: a figure of another run"
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("benchmark", ["digits", "fashion"])

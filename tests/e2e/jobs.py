@@ -113,7 +113,7 @@ class Jobs:
 
         until(gone, f"the end of the pods of job {name}", seconds=90, every=0.2)
 
-    def nothing_left(self, name: str, kinds: Sequence[str]) -> None:
+    def nothing_left(self, name: str, kinds: Sequence[str], seconds: float = 90) -> None:
         """Wait until nothing of these kinds is left of a job, nor the job itself."""
 
         def gone() -> bool:
@@ -128,7 +128,7 @@ class Jobs:
                 raise NotYet(f"there are still {', '.join(left)}")
             return True
 
-        until(gone, f"the end of everything of job {name}", seconds=90, every=0.2)
+        until(gone, f"the end of everything of job {name}", seconds=seconds, every=0.2)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is such a job."""

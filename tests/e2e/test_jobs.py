@@ -266,7 +266,7 @@ def test_what_shall_go_goes(jobs: Jobs) -> None:
     jobs.in_round("deleted", 1)
     jobs.kubectl.delete("fij", "deleted", wait=False)
     jobs.nothing_left("deleted", CHILDREN)
-    jobs.nothing_left("expiring", CHILDREN)
+    jobs.nothing_left("expiring", CHILDREN, seconds=240)  # it trains and is reported first
     for name in ("cleaned", "kept"):
         jobs.kubectl.wait(f"fij/{name}", "condition=Complete", seconds=240)
     jobs.pods_gone("cleaned")

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from engram.federation import codec
+from engram.federation import settings as settings_module
 from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
@@ -269,6 +271,15 @@ def make_federation(make_settings: MakeSettings) -> Callable[..., Federation]:
         return Federation(make_settings(**settings), store)
 
     return make
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "in-pieces"])
+def in_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every answer be a small one, or one that needs credit and comes in pieces."""
+    if request.param:
+        monkeypatch.setattr(settings_module, "LARGEST_WHOLE", 64)
+        monkeypatch.setattr(settings_module, "SMALLEST_WHOLE", 64)
+        monkeypatch.setattr(codec, "CHUNK", 100)
 
 
 def same_bits(first: Tensors, second: Tensors) -> bool:

@@ -14,13 +14,14 @@ from hypothesis.extra import numpy as npst
 
 from engram import __version__
 from engram.errors import ProtocolError, RefusedError
+from engram.federation.carried import Digests
 from engram.federation.codec import (
     CHUNK,
     DOWN,
     MAGIC,
     UP,
+    Common,
     Decoder,
-    Digests,
     Encoder,
     size_of,
 )
@@ -272,6 +273,25 @@ def test_decoded_arrays_are_views_that_cannot_be_written() -> None:
     assert np.shares_memory(message.weights["w"], np.frombuffer(data, np.uint8))
 
 
+def test_the_same_order_is_encoded_once_for_all_connections() -> None:
+    common = Common()
+    first, second = Encoder(common), Encoder(common)
+    weights = {"w": np.ones(3, np.float32)}
+    train = Train(1, 1, weights, (0, 1))
+    encoded = first.encode(train)
+    assert second.encode(Train(1, 1, weights, (0, 1))) is encoded
+    others: list[Message] = [
+        Train(1, 2, weights, (0, 1)),
+        Train(1, 1, {"w": np.ones(3, np.float32)}, (0, 1)),
+        Evaluate(1, 1, weights, (0, 1)),
+        Train(1, 1, weights, (0, 1), {"teacher": weights}),
+        Update(1, 1, 1, weights),
+    ]
+    for message in others:
+        assert equal(Decoder[Message](ANY).decode(second.encode(message).join()), message)
+    assert first.encode(train) is not encoded
+
+
 class TestShared:
     """Groups that a connection has carried are not sent again."""
 
@@ -289,11 +309,11 @@ class TestShared:
         assert equal(message.shared, {"model": self.teacher})
 
     def test_a_new_connection_carries_it_again(self) -> None:
-        digests = Digests()
+        common = Common()
         message = Train(1, 1, {}, (), {"teacher": self.teacher})
-        sizes = [Encoder(digests).encode(message).size for _ in range(2)]
+        sizes = [Encoder(common).encode(message).size for _ in range(2)]
         assert sizes[0] == sizes[1] == size_of(message)
-        again = Encoder(digests)
+        again = Encoder(common)
         again.encode(message)
         with pytest.raises(ProtocolError, match="never sent on this connection"):
             Decoder[Message](DOWN).decode(again.encode(message).join())
@@ -304,7 +324,7 @@ class TestShared:
         changed = {"w": np.full((100, 100), 2, np.float32)}
         assert encoder.encode(Train(1, 2, {}, (), {"teacher": changed})).size > 40_000
 
-    def test_digests_tell_names_dtypes_and_shapes_apart(self) -> None:
+    def test_common_tell_names_dtypes_and_shapes_apart(self) -> None:
         zeros = np.zeros(4, np.float32)
         groups: list[Tensors] = [
             {"a": zeros},
@@ -339,6 +359,6 @@ class TestShared:
     def test_digests_are_computed_once_while_arrays_live(self, monkeypatch: pytest.MonkeyPatch) -> None:
         digests, group = Digests(), frozen(self.teacher)
         first = digests.of(group)
-        monkeypatch.setattr("engram.federation.codec.digest_of", lambda group: b"new")
+        monkeypatch.setattr("engram.federation.carried.digest_of", lambda group: b"new")
         assert digests.of(dict(group)) == first
         assert digests.of({"w": np.array(group["w"])}) == b"new"

@@ -205,9 +205,10 @@ def test_a_run_gives_the_same_bits_history_and_bytes(
     make_federation: MakeFederation,
     expected: Callable[..., Outcome],
     same_bits: SameBits,
+    in_pieces: None,
     settings: dict[str, Any],
 ) -> None:
-    federation = fast(make_federation, **settings)
+    federation = fast(make_federation, staging_slots=1, staging_bytes=0, **settings)
     outcome = transport.run(federation, federation.workers())
     wanted = expected(**settings)
     assert (outcome.reason, outcome.message) == ("complete", "")
@@ -232,6 +233,7 @@ def test_a_worker_killed_in_the_middle_of_a_round_is_replaced(
     make_federation: MakeFederation,
     expected: Callable[..., Outcome],
     same_bits: SameBits,
+    in_pieces: None,
     tmp_path: Path,
     position: tuple[int, int],
 ) -> None:
@@ -256,6 +258,7 @@ def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
     make_federation: MakeFederation,
     expected: Callable[..., Outcome],
     same_bits: SameBits,
+    in_pieces: None,
     tmp_path: Path,
     position: tuple[int, int],
 ) -> None:

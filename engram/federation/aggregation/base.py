@@ -31,11 +31,18 @@ class Aggregation(ABC):
         `total_samples`. It may be called again before the first `add`, when more is known.
         """
 
+    def check(self, samples: int, magnitudes: Mapping[str, float]) -> None:
+        """Raise OutOfRange when an update must not be added; asked before each `add`.
+
+        `magnitudes` holds the largest absolute value of each of its floating-point tensors.
+        """
+        del samples, magnitudes  # no update is out of range for a rule without a grid
+
     @abstractmethod
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """Take an update in: `samples` is its weight (at least 1), `weights` its full model.
 
-        Names, dtypes, shapes and finiteness are checked already. Raises OutOfRange before anything is added.
+        Names, dtypes, shapes and finiteness are checked already, and the rule's own `check`.
         The arrays may be views of a network buffer: keep copies or keep them as they are, do not write to
         them.
         """

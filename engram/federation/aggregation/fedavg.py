@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engram.federation.aggregation.base import Aggregation
+from engram.federation.aggregation.base import Aggregation, averaged_names
 from engram.federation.aggregation.exact import ExactSum
 from engram.federation.messages import EMPTY, Tensors
 from engram.spec.parameters import NoParameters
@@ -29,15 +30,21 @@ class FedAvg(Aggregation):
         self._weights = weights
         self._sum = ExactSum(weights, total_samples)
 
+    def check(self, samples: int, magnitudes: Mapping[str, float]) -> None:
+        """See `Aggregation.check`."""
+        self._sum.check(samples, magnitudes)
+
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """See `Aggregation.add`."""
         self._sum.add(samples, weights)
 
     def finish(self) -> Tensors:
         """See `Aggregation.finish`."""
-        mean = self._sum.mean()
+        averaged = set(averaged_names(self._weights))
         result = {
-            name: self.step(name, array, mean[name]).astype(array.dtype) if name in mean else array
+            name: self.step(name, array, self._sum.mean(name)).astype(array.dtype)
+            if name in averaged
+            else array
             for name, array in self._weights.items()
         }
         self._weights, self._sum = EMPTY, ExactSum({}, 1)

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -24,23 +24,28 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from engram.errors import ConfigurationError, ContactLostError, ProtocolError, RefusedError, RetryError
-from engram.federation.codec import DOWN, Decoder, Encoded, Encoder
+from engram.federation.codec import DOWN, Decoder, Encoded, size_in_start
 from engram.federation.messages import (
+    Credit,
     Down,
     Heartbeat,
     LabelCounts,
     Message,
+    NoCredit,
     Reject,
     Up,
     Welcome,
 )
+from engram.federation.pieces import Incoming, Room
 from engram.federation.roles import LocalLearner
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.backoff import Backoff
 from engram.federation.websocket.complaints import Complaints
 from engram.federation.websocket.dial import CLOSE_SECONDS, Unreachable, explain, open_connection, url_of
 from engram.federation.websocket.inbox import Inbox
+from engram.federation.websocket.memory import keep_freed_memory
 from engram.federation.websocket.tls import TlsClient
+from engram.federation.websocket.uplink import Uplink
 from engram.federation.websocket.usage import gpu_bytes, resident_bytes
 from engram.federation.websocket.wire import (
     CLOSE_BAD_MESSAGE,
@@ -55,6 +60,8 @@ from engram.federation.worker import WorkerSession, failure_of
 
 POLL_SECONDS = 0.2
 """How often the training thread looks whether it is to stop."""
+MODELS_KEPT = 2
+"""Memory for received models that is kept when nobody uses it: the last one, and the one that comes."""
 PROBE_SECONDS, PROBES = 15.0, 4
 """A connection on which so many pings in a row, so far apart, brought nothing back is given up."""
 
@@ -84,7 +91,8 @@ class _Link:
         self._keeping = self._loop.create_task(self._keep_connected())
         self._connection = 0
         """Number of the current connection."""
-        self._outbox: asyncio.Queue[Message | None] | None = None
+        self._uplink: Uplink | None = None
+        self._room = Room(MODELS_KEPT)
         self._leaving = self._welcomed = self._opened = False
         self._contact = time.monotonic()
         """When the aggregator last gave a sign of life."""
@@ -126,13 +134,13 @@ class _Link:
             self._loop.close()
 
     def _put(self, connection: int | None, message: Message) -> None:
-        if connection in (None, self._connection) and self._outbox is not None:
-            self._outbox.put_nowait(message)
+        if connection in (None, self._connection) and self._uplink is not None:
+            self._uplink.put(message)
 
     def _leave(self) -> None:
         self._leaving = True
-        if self._outbox is not None:
-            self._outbox.put_nowait(None)
+        if self._uplink is not None:
+            self._uplink.end()
         else:
             self._keeping.cancel()
 
@@ -216,56 +224,76 @@ class _Link:
                 log.info("%s: connected to %s", self._target.worker, endpoint)
             self._good = endpoint
             end_half_open(peer)
-            outbox: asyncio.Queue[Message | None] = asyncio.Queue()
+            uplink = Uplink()
             period: asyncio.Queue[float] = asyncio.Queue()
-            self._connection, self._outbox = self.inbox.open(), outbox
+            self._connection, self._uplink = self.inbox.open(), uplink
             self._session.came(endpoint, self._complaints.summary())
-            outbox.put_nowait(self._session.hello())
-            parts = [self._send(peer, outbox), self._beat(outbox, period), self._receive(peer, period)]
+            uplink.put(self._session.hello())
+            parts = [
+                self._send(peer, uplink),
+                self._beat(uplink, period),
+                self._receive(peer, uplink, period),
+            ]
             tasks = [asyncio.create_task(part) for part in (*parts, self._probe(peer))]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
-                self._outbox = None
+                self._uplink = None
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await close_within(peer, CLOSE_SECONDS)
 
-    async def _receive(self, peer: ClientConnection, period: asyncio.Queue[float]) -> None:
+    async def _receive(self, peer: ClientConnection, uplink: Uplink, period: asyncio.Queue[float]) -> None:
         decoder = Decoder[Down](DOWN)
         while True:
-            parts: list[bytes] = []
-            async for part in peer.recv_streaming(decode=False):
-                parts.append(part)
-                self._contact = time.monotonic()
-            message = decoder.decode(parts[0] if len(parts) == 1 else b"".join(parts))
-            if isinstance(message, Welcome):
-                self._welcomed = True
-                period.put_nowait(message.heartbeat_seconds)
+            message = decoder.decode(await self._read(peer))
+            match message:
+                case Welcome():
+                    self._welcomed, uplink.whole_bytes = True, message.whole_bytes
+                    period.put_nowait(message.heartbeat_seconds)
+                case Credit():
+                    uplink.credit(message)
+                    continue
+                case NoCredit():
+                    uplink.no_credit(message)
+                    continue
             self.inbox.put(message)
 
-    async def _send(self, peer: ClientConnection, outbox: asyncio.Queue[Message | None]) -> None:
-        encoder = Encoder()
-        while (message := await outbox.get()) is not None:
-            await peer.send(self._flowing(encoder.encode(message)))
+    async def _read(self, peer: ClientConnection) -> Buffer:
+        """Return the next message, its fragments put together in memory that was there before."""
+        incoming: Incoming | None = None
+        first = b""
+        async for part in peer.recv_streaming(decode=False):
+            self._contact = time.monotonic()
+            if incoming is None and first and (size := size_in_start(first)) is not None:
+                incoming = Incoming(0, self._room.lend(size), 0.0)
+                incoming.add(first)
+            if incoming is None:
+                first += part
+            else:
+                incoming.add(part)
+        if incoming is None:
+            return first
+        if not incoming.complete:
+            raise ProtocolError("a message is cut short")
+        return incoming.data
 
-    def _flowing(self, encoded: Encoded) -> Iterator[Buffer]:
-        """Yield the pieces of a message; that one has made way for the next is a sign of life."""
-        for number, chunk in enumerate(encoded.chunks()):
-            if number:
+    async def _send(self, peer: ClientConnection, uplink: Uplink) -> None:
+        while (item := await uplink.get()) is not None:
+            await peer.send(item.frames() if isinstance(item, Encoded) else item)
+            if uplink.flowing:
                 self._contact = time.monotonic()
-            yield chunk
 
-    async def _beat(self, outbox: asyncio.Queue[Message | None], period: asyncio.Queue[float]) -> None:
+    async def _beat(self, uplink: Uplink, period: asyncio.Queue[float]) -> None:
         """Beat as often as the welcome says, from then on."""
         seconds = await period.get()
         while True:
             await asyncio.sleep(seconds)
             beat = self.beat
-            outbox.put_nowait(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
+            uplink.put(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
 
     async def _probe(self, peer: ClientConnection) -> None:
         """Raise TimeoutError when nothing comes back any more, though the kernel sees nothing wrong.
@@ -315,6 +343,7 @@ def run_worker(
         url_of(endpoint, tls=tls is not None)
     if tls is not None:
         tls.context()
+    keep_freed_memory()
     session = WorkerSession(learner, worker, job_digest, attempt, labels, remark)
     link = _Link(Target(worker, ask, token, orphan_seconds, tls), session)
     link.start()

@@ -19,6 +19,9 @@ CLOSE_REPLACED = 4001
 """A newer connection of the same worker has taken over."""
 CLOSE_REFUSED = 4003
 
+LARGEST_FRAME = 1024 * 1024
+"""No frame of a worker is larger: pieces and messages that need no credit are a quarter of it."""
+
 DEAD_SECONDS = 60
 """Bytes that stay unacknowledged for so long end a half-open connection."""
 

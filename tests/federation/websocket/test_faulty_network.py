@@ -17,7 +17,7 @@ from engram.federation.inprocess import run_in_process
 from engram.federation.messages import Tensors
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
-from engram.federation.websocket import client, dial, server
+from engram.federation.websocket import client, dial, hub, server
 from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
 from engram.spec.tokens import worker_token
@@ -191,12 +191,15 @@ class Network:
 
 
 @pytest.fixture
-def network(make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
+def network(
+    make_federation: MakeFederation, monkeypatch: pytest.MonkeyPatch, in_pieces: None
+) -> Callable[..., Network]:
     monkeypatch.setattr(client, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(dial, "OPEN_SECONDS", 0.5)
     monkeypatch.setattr(client, "CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(dial, "CLOSE_SECONDS", 0.1)
-    monkeypatch.setattr(server, "CLOSE_SECONDS", 0.2)
+    for module in (hub, server):
+        monkeypatch.setattr(module, "CLOSE_SECONDS", 0.2)
 
     def make(faults: dict[str, list[Fault]]) -> Network:
         return Network(make_federation(tick_seconds=0.02, hello_seconds=0.5, linger_seconds=5.0), faults)

@@ -6,162 +6,34 @@ import asyncio
 import queue
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.exceptions import InvalidStatus
 
 from engram.errors import ConfigurationError, FederationError, PortTakenError
-from engram.federation.codec import DOWN, UP, Decoder, Encoder
+from engram.federation.codec import DOWN, UP, Encoder
 from engram.federation.messages import (
     Ack,
     Down,
     Finish,
     Heartbeat,
-    Hello,
     Log,
-    Message,
     Reject,
     Train,
-    Update,
     Wait,
     Welcome,
 )
 from engram.federation.outcome import Outcome
-from engram.federation.tokens import authenticator
-from engram.federation.versions import PROTOCOL
-from engram.federation.websocket import server as server_module
+from engram.federation.websocket import hub as server_module
 from engram.federation.websocket.server import serve
 from engram.spec.tokens import worker_token
+from tests.federation.websocket.raw import KEY, A, B, Server, WithServer, hello_of, update_of
 
-KEY = b"a key of the tests"
-A, B = "trainworker-edge-0", "trainworker-edge-1"
 CLOSE_GOING_AWAY = 1001
 MakeFederation = Callable[..., Any]
-
-
-class Peer:
-    """A raw connection with the codec of a worker."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self._encoder, self._decoder = Encoder(), Decoder[Down](DOWN)
-
-    async def say(self, message: Message) -> None:
-        await self.socket.send(self._encoder.encode(message).join())
-
-    async def hear(self) -> Down:
-        async with asyncio.timeout(10):
-            return self._decoder.decode(await self.socket.recv(decode=False))
-
-    async def closed(self) -> int | None:
-        """Return the code that the server closes the connection with."""
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    await self.socket.recv()
-                except ConnectionClosed as error:
-                    return None if error.rcvd is None else error.rcvd.code
-
-
-class Server:
-    """A server on a free port and what it ended with."""
-
-    def __init__(self, aggregator: Any) -> None:
-        self.aggregator = aggregator
-        self.stop = asyncio.Event()
-        self.port = 0
-        self.serving: asyncio.Task[Outcome]
-        self._ready = asyncio.Event()
-
-    def listening(self, port: int) -> None:
-        self.port = port
-        self._ready.set()
-
-    async def ready(self) -> None:
-        await self._ready.wait()
-
-    @asynccontextmanager
-    async def peer(
-        self, worker: str, token: str | None = None, path: str = "/v1/federation", hello: bool = True
-    ) -> AsyncIterator[Peer]:
-        token = worker_token(KEY, "uid", worker) if token is None else token
-        async with connect(
-            f"ws://127.0.0.1:{self.port}{path}",
-            additional_headers={"Authorization": f"Bearer {token}", "Engram-Worker": worker},
-            subprotocols=[Subprotocol("engram.v1")],
-            compression=None,
-            max_size=None,
-            proxy=None,
-        ) as socket:
-            peer = Peer(socket)
-            if hello:
-                await peer.say(hello_of(worker))
-            yield peer
-
-
-def hello_of(worker: str, **changes: Any) -> Hello:
-    values: dict[str, Any] = {
-        "worker": worker,
-        "attempt": 0,
-        "protocol": PROTOCOL,
-        "job_digest": "job",
-        "split_digest": "split",
-        "samples": 100,
-        **changes,
-    }
-    return Hello(**values)
-
-
-def update_of(train: Train, samples: int = 10) -> Update:
-    weights = {name: np.array(array) for name, array in train.weights.items()}
-    return Update(train.task, train.round, samples, weights)
-
-
-Check = Callable[[Server], Awaitable[None]]
-
-
-@pytest.fixture
-def with_server(make_federation: MakeFederation) -> Callable[..., tuple[Outcome, Any]]:
-    """Run a server of two workers, a check beside it, then stop it; return the outcome and the observer."""
-
-    def run(check: Check, **settings: Any) -> tuple[Outcome, Any]:
-        settings = {"workers": 2, "tick_seconds": 0.01, "linger_seconds": 0.2, **settings}
-        federation = make_federation(**settings)
-
-        async def main() -> Outcome:
-            server = Server(federation.aggregator())
-            serving = asyncio.create_task(
-                serve(
-                    server.aggregator,
-                    host="127.0.0.1",
-                    port=0,
-                    authenticate=authenticator(KEY, "uid"),
-                    stop=server.stop,
-                    listening=server.listening,
-                )
-            )
-            server.serving = serving
-            await server.ready()
-            try:
-                async with asyncio.timeout(20):
-                    await check(server)
-            finally:
-                server.stop.set()
-                outcome = await serving
-            return outcome
-
-        return asyncio.run(main()), federation.observer
-
-    return run
-
-
-WithServer = Callable[..., tuple[Outcome, Any]]
 
 
 @pytest.mark.parametrize(

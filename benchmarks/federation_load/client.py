@@ -1,0 +1,49 @@
+"""A worker of a measurement, in a process of its own.
+
+    python -m benchmarks.federation_load.client PORT WORKER
+
+Prints what it measured, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from itertools import pairwise
+
+from benchmarks.federation_load.roles import IdleWorker
+from benchmarks.federation_load.server import TOKEN
+from benchmarks.federation_load.usage import peak_mb, socket_bytes
+from engram.federation.websocket.client import run_worker
+
+
+def main(arguments: list[str]) -> None:
+    """Take part in a run to its end."""
+    port, worker = int(arguments[0]), arguments[1]
+    carried: list[int] = []
+    used: list[float] = []
+
+    def note() -> None:
+        carried.append(socket_bytes(port))
+        used.append(time.process_time())
+
+    reason = run_worker(
+        IdleWorker(note),
+        worker=worker,
+        job_digest="benchmark",
+        endpoints=[f"127.0.0.1:{port}"],
+        token=TOKEN,
+        attempt=0,
+        orphan_seconds=60.0,
+        stop=threading.Event(),
+    )
+    by_round = [after - before for before, after in pairwise(carried)]
+    cpu_by_round = [after - before for before, after in pairwise(used)]
+    said = {"reason": reason, "bytes": by_round, "cpu_seconds": cpu_by_round, "peak_mb": peak_mb()}
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

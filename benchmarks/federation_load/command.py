@@ -1,0 +1,97 @@
+"""The command: which measurements, the table, the JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks.federation_load import peers, running
+from benchmarks.federation_load.core import simulated
+from benchmarks.federation_load.limit import limit_seconds, loopback_bytes_per_second
+from benchmarks.federation_load.rows import HEADER, Row, line_of
+
+ENVIRONMENT = running.ROOT / ".venv-peers"
+ROUNDS = {62_000: 40, 1_000_000: 20, 11_200_000: 8}
+QUICK_ROUNDS = {62_000: 10, 1_000_000: 5}
+WORKERS = (2, 5, 10)
+CROWD, CROWD_ROUNDS = 1000, 8
+CORE, CORE_ROUNDS = 10_000, 10
+
+Measurement = Callable[[], Row]
+
+
+def measurements(
+    sizes: dict[int, int], rate: float, python: Path | None, crowd: bool
+) -> Iterator[Measurement]:
+    """Yield what is to be measured, in the order of the table."""
+    for parameters, rounds in sizes.items():
+        for workers in WORKERS:
+            limit = limit_seconds(rate, parameters, workers)
+            yield partial(running.measured, parameters, workers, rounds, limit)
+            if python is not None:
+                few = min(rounds, 10)
+                yield partial(running.flower, python, parameters, workers, few, limit)
+        yield partial(running.measured, parameters, workers, rounds, limit, disk=True)
+    if crowd:
+        first = min(sizes)
+        limit = limit_seconds(rate, first, CROWD)
+        yield partial(running.crowd, first, CROWD, CROWD_ROUNDS, limit)
+
+
+def known_rows(sizes: dict[int, int], installed: bool) -> list[Row]:
+    """Return the lines of the systems that are not measured here."""
+    systems = [name for name in peers.KNOWN if not (installed and name == "Flower legacy gRPC")]
+    rows = [
+        peers.known(name, parameters, workers)
+        for name in systems
+        for parameters in sizes
+        for workers in WORKERS
+    ]
+    return [row for row in rows if row is not None]
+
+
+def main() -> int:
+    """Measure, print the table, and write it where asked."""
+    parser = argparse.ArgumentParser(description="Seconds a round beside the limit of the loopback.")
+    parser.add_argument("--quick", action="store_true", help="the two small models, few rounds")
+    parser.add_argument("--only", type=int, metavar="PARAMETERS", help="one size only")
+    parser.add_argument(
+        "--peers", action="store_true", help=f"install Flower into {ENVIRONMENT.name} and measure it, too"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
+    options = parser.parse_args()
+    python = peers.interpreter(ENVIRONMENT) if not options.quick or options.peers else None
+    if python is None and options.peers:
+        python = peers.install(ENVIRONMENT)
+    wanted = QUICK_ROUNDS if options.quick else ROUNDS
+    sizes = {size: rounds for size, rounds in wanted.items() if options.only in (None, size)}
+    rate = loopback_bytes_per_second(1 << 28 if options.quick else 1 << 29)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}; loopback {rate / 1e9:.2f} GB/s in 1 MiB writes\n\n{HEADER}")
+    rows = []
+    for measure in measurements(sizes, rate, python, crowd=not options.quick):
+        rows.append(measure())
+        print(line_of(rows[-1]), flush=True)
+    for row in known_rows(sizes, python is not None):
+        rows.append(row)
+        print(line_of(row))
+    core = simulated(CORE, CORE_ROUNDS)
+    print(f"\nthe round machine alone, {CORE:,} workers: {sum(core) / len(core):.3f} s a round")
+    if options.json is not None:
+        facts = {
+            "command": " ".join(["python", "benchmarks/federation.py", *sys.argv[1:]]),
+            "machine": machine,
+            "load_at_end": round(os.getloadavg()[0], 2),
+            "loopback_bytes_per_second": rate,
+            "core_seconds_per_round": sum(core) / len(core),
+            "core_workers": CORE,
+        }
+        options.json.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    return 0
