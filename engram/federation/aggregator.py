@@ -189,8 +189,9 @@ class Aggregator:
 
     def uploaded(self, worker: str, now: float) -> list[Outgoing]:
         """Note that an offered answer has come whole and was received."""
-        self._staging.leave(worker)
-        return self._give_credit(now)
+        offer = self._staging.leave(worker)
+        done = [] if offer is None else [Outgoing(worker, NoCredit(offer.number, again=False))]
+        return done + self._give_credit(now)
 
     def disconnect(self, worker: str, now: float) -> list[Outgoing]:
         """Note that a worker's connection is gone."""

@@ -222,11 +222,11 @@ class Credit:
 
 @dataclass(frozen=True)
 class NoCredit:
-    """Down: the offered answer has no room here, or none any more."""
+    """Down: the offered answer has no room here any more. Its worker keeps it until it hears so."""
 
     offer: int
     again: bool
-    """Its pieces came too slowly while others waited: offer it again; else it is not wanted at all."""
+    """Its pieces came too slowly while others waited: offer it again; else it is in, or not wanted at all."""
 
 
 @dataclass(frozen=True)

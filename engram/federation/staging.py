@@ -35,10 +35,11 @@ class Staging:
         self.leave(worker)
         self._waiting[worker] = offer
 
-    def leave(self, worker: str) -> None:
-        """Forget a worker: its answer is in, or it is gone."""
-        self._slots.pop(worker, None)
+    def leave(self, worker: str) -> Offer | None:
+        """Forget a worker, whose answer is in, or who is gone; return what it was sending."""
         self._waiting.pop(worker, None)
+        slot = self._slots.pop(worker, None)
+        return None if slot is None else slot.offer
 
     def next(self, now: float) -> tuple[str, Offer] | None:
         """Give the next free slot to whoever waits longest; None: there is no slot, or nobody waits."""

@@ -71,6 +71,8 @@ class Peer:
     outbox: Outbox = field(default_factory=Outbox)
     heard: float = 0.0
     """When the last bytes came."""
+    dismissed: bool = False
+    """Whether it was sent the run's end."""
     offered: Offer | None = None
     """The answer that it would send."""
     incoming: Incoming | None = None
@@ -147,6 +149,9 @@ class Hub:
             peer.outbox.put(Finish("refused", str(error)))
             await self._dismiss(peer, sender, CLOSE_REFUSED, "refused")
         except ConnectionClosed as error:
+            if peer.dismissed and error.rcvd is not None:
+                # It has read the end and closed; a connection that broke may have swallowed it.
+                self._told.add(worker)
             if error.sent is not None and error.sent.code == CLOSE_TOO_LARGE and not error.rcvd_then_sent:
                 log.warning("%s sent a message that is too large", worker)
                 await self._in_thread(partial(self._bad_step, peer, "too-large", error.sent.reason))
@@ -184,8 +189,7 @@ class Hub:
         try:
             while (message := await peer.outbox.get()) is not None:
                 encoded = peer.encoder.encode(message)
-                if isinstance(message, Finish):
-                    self._told.add(peer.worker)
+                peer.dismissed = peer.dismissed or isinstance(message, Finish)
                 count = self.aggregator.transferred
                 self._notes.append(partial(count, peer.worker, "down", encoded.size, message))
                 await self._transmit(peer, encoded)

@@ -26,7 +26,7 @@ from engram.federation.pieces import pieces_of
 
 
 class Uplink:
-    """A queue of messages, and large answers that wait for credit."""
+    """A queue of messages, and large answers that wait for credit; one is kept until it is heard of."""
 
     def __init__(self) -> None:
         self.whole_bytes: int | None = None
@@ -37,7 +37,7 @@ class Uplink:
         """Answers to offer one after the other; the first one is offered."""
         self._number = 0
         self._pieces: Iterator[bytes] | None = None
-        """Of the first large answer, while there is credit for it."""
+        """Of the first large answer, once it has credit; when all are sent it still waits for word."""
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -62,7 +62,7 @@ class Uplink:
             self._changed.set()
 
     def no_credit(self, message: NoCredit) -> None:
-        """Offer it again from its start, or forget it."""
+        """Offer it again from its start, even if all of it was sent; or forget it, in or not wanted."""
         if message.offer != self._number or not self._large:
             return
         if not message.again:
@@ -77,7 +77,7 @@ class Uplink:
 
     @property
     def flowing(self) -> bool:
-        """Whether pieces of an answer are under way."""
+        """Whether there is credit for an answer, or there was for all of it."""
         return self._pieces is not None
 
     async def get(self) -> Encoded | bytes | None:
@@ -91,9 +91,6 @@ class Uplink:
                 piece = next(self._pieces, None)
                 if piece is not None:
                     return piece
-                self._large.popleft()
-                self._offer()
-                continue
             self._changed.clear()
             await self._changed.wait()
 

@@ -103,7 +103,25 @@ def test_a_large_answer_is_offered_and_goes_in_pieces_after_its_credit(make_line
     assert [number for number, _ in pieces] == [1, 1, 1]
     assert pieces[0][1] == 0
     assert line.next() == "nothing"
+    line.uplink.no_credit(NoCredit(1, again=False))
+    assert line.next() == "nothing"
     assert not line.uplink.flowing
+
+
+def test_an_answer_is_kept_until_word_comes_even_when_all_of_it_was_sent(make_line: MakeLine) -> None:
+    line = make_line()
+    line.put(update(1))
+    line.next()
+    line.uplink.credit(Credit(1))
+    while line.next() != "nothing":
+        pass
+    line.uplink.credit(Credit(1))  # says nothing new
+    assert line.next() == "nothing"
+    line.uplink.no_credit(NoCredit(1, again=True))
+    offer = line.next()
+    assert (offer.number, offer.round) == (2, 1)
+    line.uplink.credit(Credit(2))
+    assert line.next() == (2, 0)
 
 
 def test_heartbeats_go_between_pieces(make_line: MakeLine) -> None:
@@ -170,7 +188,10 @@ def test_the_end_of_a_task_is_never_overtaken_and_keeps_its_credit(make_line: Ma
     while isinstance(item := line.next(), tuple):
         taken.append(item[0])
     assert set(taken) == {1}
-    assert (item.kind, item.number) == ("Update", 2)
+    assert item == "nothing"
+    line.uplink.no_credit(NoCredit(1, again=False))
+    offer = line.next()
+    assert (offer.kind, offer.number) == ("Update", 2)
 
 
 def test_large_evaluations_are_offered_too_and_large_other_messages_are_not(make_line: MakeLine) -> None:
