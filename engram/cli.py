@@ -52,6 +52,13 @@ class TransportName(StrEnum):
     IN_PROCESS = "in-process"
 
 
+class ProtocolName(StrEnum):
+    """Values of `--protocol`."""
+
+    SEDNA = "sedna"
+    ENGRAM = "engram"
+
+
 def main() -> None:
     """Carry out the command line."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -212,13 +219,20 @@ def import_ianvs(file: Imported, out: ImportedTo = None) -> None:
 
 
 @import_app.command("sedna")
-def import_sedna(file: Imported, out: ImportedTo = None) -> None:
+def import_sedna(
+    file: Imported,
+    out: ImportedTo = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(help="sedna: the workers' images train as they are; engram: engram's worker trains."),
+    ] = ProtocolName.SEDNA,
+) -> None:
     """Write the job for a FederatedLearningJob of KubeEdge's Sedna, and list what has no counterpart."""
 
     def body() -> int:
         from engram.importing.command import import_sedna
 
-        return import_sedna(file, out)
+        return import_sedna(file, out, dialect=protocol is ProtocolName.SEDNA)
 
     _carry_out(body)
 

@@ -15,7 +15,6 @@ from engram.importing.files import Files
 from engram.importing.ledger import path_text
 from engram.importing.render import account, job_text
 from engram.spec.loader import load_yaml, parse_job
-from engram.spec.validation import NOT_IMPLEMENTED
 
 STANDARD_OUTPUT = "job.yaml"
 """How the account calls a job that was written to standard output."""
@@ -35,15 +34,16 @@ def import_ianvs(file: Path, target: Path | None) -> int:
     return _write(imported, f"Ianvs' {file}", [command], file, target)
 
 
-def import_sedna(file: Path, target: Path | None) -> int:
-    """Write the job for the FederatedLearningJob in `file` to `target`, or to standard output. Returns 0."""
+def import_sedna(file: Path, target: Path | None, *, dialect: bool) -> int:
+    """Write the job for the FederatedLearningJob in `file` to `target`, or to standard output. Returns 0.
+
+    `dialect`: the workers' images train with their own code, over Sedna's protocol.
+    """
     _check_target(target)
-    dialect = "sedna" not in NOT_IMPLEMENTED.get("protocol", ())
     imported = sedna.convert(Files(file, target).first(), dialect=dialect)
-    commands = [
-        shlex.join(words)
-        for words in (["kubectl", "apply", "-f", _name(target)], ["engram", "run", _name(target)])
-    ]
+    commands = [shlex.join(["kubectl", "apply", "-f", _name(target)])]
+    if not dialect:  # only a cluster starts the images' own code
+        commands.append(shlex.join(["engram", "run", _name(target)]))
     return _write(imported, f"Sedna's {file}", commands, file, target)
 
 

@@ -24,6 +24,7 @@ from engram.importing.sedna_data import (
     read_dataset,
     read_models,
     write_dataset,
+    write_unknown,
 )
 from engram.importing.sedna_pods import (
     Pod,
@@ -42,6 +43,8 @@ API_GROUP = "sedna.io/"
 
 ROUNDS = ("exitround", "rounds")
 RULE = ("aggregationalgorithm",)
+SEDNA_PATH = "/FedAvg"
+"""What Sedna's workers dial by default."""
 
 ENGRAM_WORKER = "the pod runs engram worker"
 AGGREGATION_CODE = "for Sedna's aggregation code, which does not run"
@@ -49,6 +52,11 @@ IMAGE_REMARK = (
     f"{ENGRAM_WORKER}: build it upon engram-runtime (images/README.md), or remove it for engram's own image"
 )
 DIALECT_REMARK = "its own code trains, over Sedna's protocol"
+ENTRYPOINT = "[]: the image's entrypoint, where the input names no command; absent: engram worker"
+CONFINED = (
+    "65532, and only /tmp can be written: an image that needs more gets another user here, or "
+    "securityContext and volumes in podTemplate"
+)
 OTHER_OBJECTS: Mapping[str, str] = {
     "Secret": "credentials are never read",
     "Dataset": "the job does not name it",
@@ -61,7 +69,8 @@ def convert(documents: Sequence[Document], *, dialect: bool) -> Imported:
 
     Args:
         documents: all documents of the input; Datasets and Models give URLs, others are left.
-        dialect: whether this version of engram speaks Sedna's protocol, so that the images' own code can run.
+        dialect: whether the workers' images train with their own code, over Sedna's protocol; otherwise
+            engram's worker takes its place.
 
     Raises ConfigurationError naming file and field for an input without such a job or with several, and for
     parts of the wrong kind.
@@ -75,9 +84,17 @@ def convert(documents: Sequence[Document], *, dialect: bool) -> Imported:
     spec = job["spec"]
     variables = _read_aggregator(draft, spec["aggregationWorker"]["template"])
     workers, urls = _read_workers(draft, spec["trainingWorkers"], catalogue, dialect=dialect)
-    _read_hyperparameters(draft, variables, [item for pod in workers for item in pod.environment])
-    write_dataset(draft, workers, urls)
-    read_models(draft, spec["aggregationWorker"]["model"]["name"], spec["pretrainedModel"]["name"], catalogue)
+    _read_aggregation(draft, variables, dialect=dialect)
+    models = spec["aggregationWorker"]["model"]["name"], spec["pretrainedModel"]["name"]
+    read_models(draft, *models, catalogue, dialect=dialect)
+    if dialect:
+        write_unknown(draft)
+        draft.note("spec.workers[].runAsUser", CONFINED)
+        if not all(pod.container()["command"] for pod in workers):
+            draft.note("spec.workers[].podTemplate.spec.containers[0].command", ENTRYPOINT)
+    else:
+        _read_hyperparameters(draft, [item for pod in workers for item in pod.environment])
+        write_dataset(draft, workers, urls)
     _read_transmitter(draft, spec["transmitter"], dialect=dialect)
     for item in catalogue.unused():
         item.left(OTHER_OBJECTS.get(kind_of(item), f"no part of a {KIND}"))
@@ -182,7 +199,7 @@ def _read_workers(
     for worker in listed.items():
         pod, container = read_template(worker["template"])
         spec = worker["template"]["spec"]
-        data = read_dataset(pod, worker["dataset"]["name"], catalogue)
+        data = read_dataset(pod, worker["dataset"]["name"], catalogue, dialect=dialect)
         _place(pod, spec, data.node)
         _read_program(pod, container, dialect=dialect)
         read_volumes(pod, spec["volumes"], container["volumeMounts"])
@@ -225,11 +242,14 @@ def _place(pod: Pod, spec: Reading, of_data: Reading | None) -> None:
 
 
 def _read_program(pod: Pod, container: Reading, *, dialect: bool) -> None:
-    """Image, command and arguments: Sedna code runs only where engram speaks its protocol."""
+    """Image, command and arguments: the image's own, or engram's worker in it."""
     image = container["image"]
     if not image.text():
         raise image.error("is missing", "write the image that trains")
     pod.fill(image, "image", remark=DIALECT_REMARK if dialect else IMAGE_REMARK)
+    if dialect:
+        # An empty list is the image's entrypoint; without one the pod would run engram's worker.
+        pod.container()["command"] = []
     for key in ("command", "args"):
         words = container[key]
         if not dialect:
@@ -250,26 +270,31 @@ def _read_secrets(draft: Draft, secrets: Reading) -> None:
         secret.becomes("spec.imagePullSecrets")
 
 
-def _read_hyperparameters(draft: Draft, aggregator: Sequence[Reading], workers: Sequence[Reading]) -> None:
-    """What containers read from their environment is a field here; the workers' values count for training."""
-    for variable in aggregator:
+def _read_aggregation(draft: Draft, variables: Sequence[Reading], *, dialect: bool) -> None:
+    """What the aggregator reads from its environment is a field here."""
+    for variable in variables:
         name, value = plain(variable["name"].text()), variable["value"]
         if name in ROUNDS:
             variable["name"].becomes("spec.training.roundsPerTask")
             _take(draft, "spec.training.roundsPerTask", value)
         elif name in RULE:
             none = f"{shown(value.text())} has no counterpart: the weighted average"
+            none += f", of weights that are sent to {SEDNA_PATH}" if dialect else ""
             taken = aggregation_of(value.text()) or Counterpart("fedavg", none)
             variable["name"].becomes("spec.aggregation.name")
             draft.fill("spec.aggregation.name", taken.name, value, taken.remark)
         else:
             variable.left(AGGREGATION_CODE)
-    for variable in workers:
+    if draft.get("spec.training.roundsPerTask") is None:
+        draft.note("spec.training.roundsPerTask", "5, engram's default: no exit_round is in the environment")
+
+
+def _read_hyperparameters(draft: Draft, variables: Sequence[Reading]) -> None:
+    """What the workers' containers read from their environment is a field of training here."""
+    for variable in variables:
         field = training_field(variable["name"].text())
         if field:
             _take(draft, field, variable["value"])
-    if draft.get("spec.training.roundsPerTask") is None:
-        draft.note("spec.training.roundsPerTask", "5, engram's default: no exit_round is in the environment")
 
 
 def _take(draft: Draft, field: str, value: Reading) -> None:
@@ -295,10 +320,10 @@ def _read_transmitter(draft: Draft, transmitter: Reading, *, dialect: bool) -> N
         "ClusterIP: edge nodes without EdgeMesh need NodePort or HostPort (docs/kubernetes.md)",
     )
     if dialect:
-        draft.assume("spec.protocol", "sedna", "the images' own code speaks it")
-    else:
+        draft.assume("spec.protocol", "sedna", "the images' own code speaks it; it has no TLS")
         draft.note(
-            "spec.protocol",
-            "engram: this version does not speak Sedna's protocol, so the code in the images is not run; "
-            f"{OWN_CODE}",
+            "spec.aggregation.quorum",
+            "100%: a round waits for every worker, as in Sedna; less lets it close at roundDeadlineSeconds",
         )
+    else:
+        draft.note("spec.protocol", f"engram: the code in the images is not run; {OWN_CODE}")

@@ -10,9 +10,19 @@ from engram.importing.counterparts import dataset_in, model_of
 from engram.importing.draft import Draft
 from engram.importing.ledger import Reading
 from engram.importing.sedna_pods import Pod
-from engram.spec.parameters import CLASS_COUNTS
+from engram.spec.names import MountPath
+from engram.spec.parameters import CLASS_COUNTS, NONE
 
 UNKNOWN_CLASSES = 2
+READ_BY_IMAGE = "the image's code knows how data are read"
+READ_BY_NAME = "the data set's name decides how data are read (docs/data.md)"
+SEEDED_WEIGHTS = (
+    "engram starts from weights drawn by the seed; the result is in the checkpoint and the run's record"
+)
+OWN_WEIGHTS = (
+    "not mounted: write a volume, PRETRAINED_MODEL_URL and MODEL_URL into podTemplate for files on the node; "
+    "the result is in the aggregator's checkpoint"
+)
 NO_CREDENTIALS = "credentials are never copied: a volume that is mounted needs none"
 
 
@@ -57,7 +67,7 @@ def kind_of(item: Reading) -> str:
     return item["kind"].text()
 
 
-def read_dataset(pod: Pod, name: Reading, catalogue: Catalogue) -> Data:
+def read_dataset(pod: Pod, name: Reading, catalogue: Catalogue, *, dialect: bool) -> Data:
     """Give a worker the data of the Dataset called `name`; return where they are, if the input says it."""
     if not name.text():
         raise name.error("is missing", "write the name of a Dataset")
@@ -79,12 +89,10 @@ def read_dataset(pod: Pod, name: Reading, catalogue: Catalogue) -> Data:
         url.left("not an absolute path of a node: write dataset.volume of the group")
     else:
         folder, file = _folder(url.text(), spec["format"].text())
-        read = file.endswith(".npz")
-        data = {"volume": {"hostPath": {"path": folder}}, "path": file if read else ""}
-        remark = f"its folder: engram does not read the index {file}" if file and not read else ""
+        path, remark = _in_folder(file, dialect=dialect)
         if pod.takes(url, "dataset.volume", remark):
-            pod.put(data, "dataset")
-    spec["format"].left("the data set's name decides how data are read (docs/data.md)")
+            pod.put({"volume": {"hostPath": {"path": folder}}, "path": path}, "dataset")
+    spec["format"].left(READ_BY_IMAGE if dialect else READ_BY_NAME)
     spec["credentialName"].left(NO_CREDENTIALS)
     return Data(url.text(), spec["nodeName"])
 
@@ -111,9 +119,25 @@ def write_dataset(draft: Draft, workers: Sequence[Pod], urls: Sequence[str]) -> 
     draft.assume("spec.evaluation.location", "workers", "the test images are the workers' own too")
 
 
-def read_models(draft: Draft, name: Reading, pretrained: Reading, catalogue: Catalogue) -> None:
+def write_unknown(draft: Draft) -> None:
+    """`spec.dataset`, `spec.model` and `spec.tasks` where the images know what is trained, and on what.
+
+    Nothing is guessed: workers whose weights have other shapes than a model that is named would be refused.
+    """
+    why = (
+        "the image's code knows its data, so nothing is evaluated; name dataset and model where both are "
+        "engram's (docs/sedna.md)"
+    )
+    draft.assume("spec.dataset.name", NONE, why)
+    draft.assume("spec.model.name", NONE, "the image's code knows its network")
+    draft.assume("spec.tasks.count", 1, "Sedna's workers know rounds, no tasks")
+
+
+def read_models(
+    draft: Draft, name: Reading, pretrained: Reading, catalogue: Catalogue, *, dialect: bool
+) -> None:
     """`spec.model`: the network by its name at best; Sedna's is code in the image."""
-    why = "engram starts from weights drawn by the seed; the result is in the checkpoint and the run's record"
+    why = OWN_WEIGHTS if dialect else SEEDED_WEIGHTS
     guessed = ""
     for reading in (name, pretrained):
         found = catalogue.find("Model", reading.text())
@@ -124,6 +148,9 @@ def read_models(draft: Draft, name: Reading, pretrained: Reading, catalogue: Cat
             found["spec"]["format"].left(why)
             found["spec"]["credentialName"].left(NO_CREDENTIALS)
     pretrained.left(why)
+    if dialect:
+        name.left("Sedna's network is code in the image, which trains")
+        return
     guessed = model_of(name.text()) or guessed
     if guessed:
         draft.fill("spec.model.name", guessed, name, "by its name only: correct it")
@@ -132,6 +159,15 @@ def read_models(draft: Draft, name: Reading, pretrained: Reading, catalogue: Cat
         draft.assume(
             "spec.model.name", "resnet18", "Sedna's network is code in the image: choose the nearest"
         )
+
+
+def _in_folder(file: str, *, dialect: bool) -> tuple[str, str]:
+    """Return what of the mounted folder is read, empty for all of it, and what is to be said of that."""
+    if dialect:
+        return file, f"below {MountPath.DATA}, as TRAIN_DATASET_URL says"
+    if file and not file.endswith(".npz"):
+        return "", f"its folder: engram does not read the index {file}"
+    return file, ""
 
 
 def _folder(url: str, form: str) -> tuple[str, str]:

@@ -130,9 +130,10 @@ def test_an_imported_federated_learning_job_runs_on_the_data_of_its_workers(
         pictures(tmp_path / f"data{number}" / "set.npz", seed=number)
         documents[number]["spec"]["url"] = str(tmp_path / f"data{number}" / "set.npz")
     write_all(tmp_path / "fl.yaml", documents)
-    result = engram("import", "sedna", "fl.yaml", "--out", "made.yaml")
+    result = engram("import", "sedna", "fl.yaml", "--protocol", "engram", "--out", "made.yaml")
     assert result.exit_code == 0, result.output
     assert "  kubectl apply -f made.yaml" in result.stderr.splitlines()
+    assert "  engram run made.yaml" in result.stderr.splitlines()
     assert SECRET_KEY not in (tmp_path / "made.yaml").read_text()
     changes = (
         "training.roundsPerTask=1",
@@ -144,6 +145,17 @@ def test_an_imported_federated_learning_job_runs_on_the_data_of_its_workers(
     result = engram("run", "made.yaml", "--transport", "in-process", "--quiet", "--out", "run", *sets)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "run" / "report.json").read_text())["status"] == "complete"
+
+
+def test_the_images_of_an_imported_job_train_as_they_are(engram: Engram, tmp_path: Path) -> None:
+    write_all(tmp_path / "fl.yaml", [sedna_job(), *sedna_objects()])
+    result = engram("import", "sedna", "fl.yaml", "--out", "made.yaml")
+    assert result.exit_code == 0, result.output
+    assert "  kubectl apply -f made.yaml" in result.stderr.splitlines()
+    assert not any("engram run" in line for line in result.stderr.splitlines())
+    checked = engram("validate", "made.yaml")
+    assert checked.exit_code == 0, checked.output
+    assert yaml.safe_load((tmp_path / "made.yaml").read_text())["spec"]["protocol"] == "sedna"
 
 
 @pytest.mark.parametrize("system", ["ianvs", "sedna"])

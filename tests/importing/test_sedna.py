@@ -9,6 +9,7 @@ import pytest
 from engram.errors import ConfigurationError
 from engram.importing.draft import Imported
 from engram.importing.sedna_pods import OWN_VOLUMES
+from engram.spec.training import Training
 from engram_operator.manifests import Context, build_children, endpoints_of
 from engram_operator.manifests.volumes import aggregator_volumes, worker_volumes
 from engram_operator.model import Credentials, Object
@@ -144,19 +145,83 @@ def test_credentials_are_never_seen_again() -> None:
         assert sum("never copied" in remark for remark in remarks) >= 6
 
 
-def test_sednas_protocol_where_it_is_spoken() -> None:
-    imported = from_sedna(sedna_job(), *sedna_objects(), dialect=True)
-    job = imported.job
-    assert job["spec"]["protocol"] == "sedna"
-    main = job["spec"]["workers"][0]["podTemplate"]["spec"]["containers"][0]
-    assert main["args"] == ["-i", "1"]
-    assert "its own code trains" in fates(imported)[f"{CONTAINER}.image"][0][1]
-
-
-def test_without_it_the_file_says_so() -> None:
+def test_without_sednas_protocol_the_file_says_that_the_images_code_is_not_run() -> None:
     imported = from_sedna(sedna_job(), *sedna_objects())
     assert "protocol" not in imported.job["spec"]
-    assert "does not speak Sedna's protocol" in assumed(imported)["spec.protocol"]
+    assert "the code in the images is not run" in assumed(imported)["spec.protocol"]
+
+
+class TestSednasProtocol:
+    """The workers' images train as they are."""
+
+    def test_nothing_is_named_that_only_the_images_know(self) -> None:
+        imported = from_sedna(sedna_job(), *sedna_objects(), dialect=True)
+        spec = valid(imported).spec
+        assert (spec.protocol, spec.dataset.name, spec.model.name) == ("sedna", "none", "none")
+        assert (spec.tasks.count, spec.algorithm.name, spec.evaluation.location) == (
+            1,
+            "finetune",
+            "aggregator",
+        )
+        assert spec.training.rounds_per_task == 3
+        assert spec.training.batch_size == Training().batch_size
+        found = fates(imported)
+        assert "its own code trains" in found[f"{CONTAINER}.image"][0][1]
+        assert found[f"{CONTAINER}.env[0]"] == [("spec.workers[0].podTemplate.spec.containers[0].env", "")]
+        assert "PRETRAINED_MODEL_URL" in found[f"{JOB}: spec.pretrainedModel.name"][0][1]
+        assert "nothing is evaluated" in assumed(imported)["spec.dataset.name"]
+
+    def test_names_that_sound_like_engrams_are_not_taken_for_it(self) -> None:
+        """An update of another shape than the named model's would be refused."""
+        job, data = sedna_job(), sedna_objects()[0]
+        job["spec"]["aggregationWorker"]["model"]["name"] = "lenet5"
+        data["spec"]["url"] = "/data/cifar10/1.txt"
+        spec = valid(from_sedna(job, data, dialect=True)).spec
+        assert (spec.dataset.name, spec.model.name) == ("none", "none")
+
+    def test_a_pod_has_the_images_program_sednas_environment_and_its_data(self) -> None:
+        imported = from_sedna(sedna_job(), *sedna_objects(), dialect=True)
+        pod = pods_of(imported)["tile-defects-worker1"]
+        (main,) = pod["containers"]
+        assert (main["image"], main["command"], main["args"]) == ("example/tile-train:1", [], ["-i", "1"])
+        env = {entry["name"]: entry.get("value") for entry in main["env"]}
+        assert (env["batch_size"], env["learning_rate"], env["epochs"]) == ("16", "1e-2", "2")
+        assert (env["AGG_IP"], env["AGG_PORT"]) == (
+            "tile-defects-aggregation.factory.svc.cluster.local",
+            "7363",
+        )
+        assert env["WORKER_NAME"] == "trainworker-worker1-$(WORKER_INDEX)"
+        assert env["PARTICIPANTS_COUNT"] == "2"
+        assert env["TRAIN_DATASET_URL"] == "/data/tiles.txt"
+        assert {"name": "data", "hostPath": {"path": "/data/1"}} in pod["volumes"]
+
+    def test_the_command_that_a_container_names_is_kept(self) -> None:
+        imported = from_sedna(with_worker(command=["python", "train.py"], args=None), dialect=True)
+        (main,) = pods_of(imported)["tile-defects-worker1"]["containers"]
+        assert main["command"] == ["python", "train.py"]
+        assert "args" not in main
+        place = "spec.workers[0].podTemplate.spec.containers[0].command"
+        assert fates(imported)[f"{CONTAINER}.command"] == [(place, "")]
+        assert "entrypoint" not in str(assumed(imported))
+
+    def test_an_image_with_its_own_entrypoint_is_said(self) -> None:
+        imported = from_sedna(with_worker(), dialect=True)
+        assert "entrypoint" in assumed(imported)["spec.workers[].podTemplate.spec.containers[0].command"]
+
+    def test_a_command_with_a_credential_is_not_replaced_by_engrams(self) -> None:
+        imported = from_sedna(with_worker(command=["train", f"--token={SECRET_KEY}"]), dialect=True)
+        (main,) = pods_of(imported)["tile-defects-worker1"]["containers"]
+        assert main["command"] == []
+        assert "never copied" in fates(imported)[f"{CONTAINER}.command"][0][1]
+
+    def test_a_rule_of_sednas_that_takes_more_than_weights_is_said(self) -> None:
+        job = sedna_job()
+        env = job["spec"]["aggregationWorker"]["template"]["spec"]["containers"][0]["env"]
+        env.append({"name": "aggregation_algorithm", "value": "mistnet"})
+        imported = from_sedna(job, dialect=True)
+        assert valid(imported).spec.aggregation.name == "fedavg"
+        place = f"{JOB}: spec.aggregationWorker.template.spec.containers[0].env[1].value"
+        assert fates(imported)[place][0][1].endswith("weights that are sent to /FedAvg")
 
 
 def test_equal_workers_are_replicas_of_one_group() -> None:

@@ -17,6 +17,7 @@ import yaml
 from engram.federation.checkpoint import CheckpointStore
 from engram.run.ports import Reservation
 from engram.spec.loader import load_job
+from tests.importing.samples import from_sedna, sedna_job, sedna_objects
 from tests.sedna.conftest import SednaClient
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -122,6 +123,29 @@ def pod(tmp_path: Path) -> Iterator[tuple[Pod, int]]:
         yield pod, reserved.port
         pod.process.kill()
         pod.process.communicate(timeout=30)
+
+
+def test_an_imported_job_runs_with_sednas_workers(tmp_path: Path) -> None:
+    imported = from_sedna(sedna_job(), *sedna_objects(), dialect=True)
+    names = ["trainworker-worker1-0", "trainworker-worker2-0"]
+    with Reservation() as reserved:
+        pod = Pod(tmp_path, reserved.port, dict(imported.job))
+        try:
+            workers = [SednaClient(reserved.port, name).subscribe() for name in names]
+            for round in (1, 2, 3):  # exit_round of the sample
+                for number, worker in enumerate(workers):
+                    worker.upload([[float(round), float(number)]])
+                answers = [worker.weights() for worker in workers]
+                assert [answer["data"]["weights"] for answer in answers] == [[[float(round), 0.5]]] * 2
+            assert {answer["data"]["exit_flag"] for answer in answers} == {"ok"}
+            for worker in workers:
+                worker.close()
+            assert pod.end() == 0
+        finally:
+            pod.process.kill()
+            pod.process.communicate(timeout=30)
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert (record["status"], len(record["history"]["rounds"])) == ("complete", 3)
 
 
 def test_an_aggregator_that_is_killed_goes_on_where_it_was(pod: tuple[Pod, int], tmp_path: Path) -> None:
