@@ -198,8 +198,6 @@ class Machine:
         return actions + self._advance(now)
 
     def _start(self, now: float) -> list[Action]:
-        if self._finish is not None:
-            return []
         if self.cursor.task > len(self.plan.rounds):
             return self._end(End("complete", ""))
         deadline = now + self.plan.deadline_seconds

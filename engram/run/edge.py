@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from engram.errors import (
     CheckpointError,
@@ -23,6 +24,7 @@ from engram.errors import (
     MemoryShortageError,
     RetryError,
 )
+from engram.run.pod import Pod
 
 ERROR_MARK = "engram: error: "
 """Begins the sentence of an EngramError: a clean failure that would repeat itself."""
@@ -113,6 +115,33 @@ def exit_code(error: EngramError, *, typed: bool) -> int:
     if isinstance(error, ConfigurationError | DataError | CheckpointError):
         return ConfigurationError.exit_code
     return error.exit_code if isinstance(error, RetryError) else 1
+
+
+def carry_out(body: Callable[[], int], pod: Pod | None = None, *, lifeline: bool = False) -> int:
+    """Run a command's body and return the exit code; errors become one line on stderr.
+
+    Args:
+        body: the command.
+        pod: of a command of the pods: it leaves its last word there.
+        lifeline: end with the process that started this one.
+    """
+    if lifeline:
+        end_with_parent()
+    try:
+        code = int(body())
+    except (Exception, KeyboardInterrupt) as error:  # the process's edge: nothing above could say it better
+        return end(error, pod)
+    if pod is not None:
+        pod.leave(code, "")
+    return code
+
+
+def end(error: BaseException, pod: Pod | None) -> int:
+    """Say what went wrong, on stderr and to the pod, and return the exit code."""
+    code = report(error, typed=pod is None)
+    if pod is not None:
+        pod.leave(code, sentence_of(error), reason_of(error))
+    return code
 
 
 def message_in(log: str) -> tuple[str, bool]:
