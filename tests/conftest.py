@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-LONG = ("control", "process", "browser")
-"""Marks of tests that take seconds each."""
+LONG = ("process", "control", "browser")
+"""Marks of tests that take seconds each, those that take the processor first."""
 
 # Several tests run at a time, and the threads of PyTorch would spin while they wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,5 +19,8 @@ settings.load_profile("engram")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with long tests first: where files are shared out, short ones are left for the end."""
-    long = {item.path for item in items if any(item.get_closest_marker(mark) for mark in LONG)}
-    items.sort(key=lambda item: item.path not in long)
+    places: dict[Path, int] = {}
+    for item in items:
+        found = [place for place, mark in enumerate(LONG) if item.get_closest_marker(mark)]
+        places[item.path] = min(*found, len(LONG), places.get(item.path, len(LONG)))
+    items.sort(key=lambda item: places[item.path])
