@@ -6,6 +6,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Tests run side by side, file by file. They mostly wait (for clusters, processes, deadlines): four for two cores.
+# Each worker has a control plane of its own. By hand, `.venv/bin/pytest FILE` runs one after the other.
+# Tests start hundreds of processes: without byte code each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna e2e cluster-up cluster-down images deploy undeploy \
 	generate format benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
@@ -25,7 +30,7 @@ demo: install ## Run examples/01-digits.yaml for finetune, replay and icarl; pri
 	$(BIN)/engram run examples/01-digits.yaml --vary algorithm.name=finetune,replay,icarl
 
 test: check ## Everything but slow tests and real nodes: linters, types, layers, units, processes, control plane
-	$(BIN)/pytest -m "not slow and not nodes"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not nodes"
 
 check: install ## Linters, types, layers, generated files
 	$(BIN)/ruff check
@@ -35,10 +40,10 @@ check: install ## Linters, types, layers, generated files
 	$(BIN)/python -m engram.spec.generate --check
 
 test-unit: install ## The fast tests only: no processes, no browser, no cluster
-	$(BIN)/pytest -m "not slow and not process and not browser and not control and not nodes"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not process and not browser and not control and not nodes"
 
 test-cluster: install ## The operator and the CRD on a real control plane (etcd, API server, controllers, scheduler)
-	$(BIN)/pytest -m "control and not slow"
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "control and not slow"
 
 e2e: install ## Real jobs in real containers on three real nodes, with faults (root; builds images)
 	$(BIN)/pytest -m nodes --timeout 1200

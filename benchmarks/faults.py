@@ -2,8 +2,9 @@
 
     python benchmarks/faults.py [--quick] [--json FILE]
 
-The faults are the tests of tests/e2e/test_faults.py: each also checks that the run succeeds with the same
-matrix as without the fault. Needs root and what `make e2e` needs; a quarter of an hour. `--quick` does two.
+The faults are the tests of tests/e2e/test_faults.py and test_lost_node.py: each also checks that the run
+succeeds with the same matrix as without the fault. Needs root and what `make e2e` needs; twenty minutes.
+`--quick` does two.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TESTS = ROOT / "tests/e2e/test_faults.py"
+TESTS = [ROOT / "tests/e2e" / name for name in ("test_faults.py", "test_lost_node.py")]
 QUICK = "kubelet or cable"
 RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
 
@@ -30,7 +31,7 @@ def run_tests(quick: bool) -> tuple[int, list[Row]]:
     """Run the tests; return pytest's exit code and a row for each fault whose test passed."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "rows.json"
-        command = [sys.executable, "-m", "pytest", str(TESTS), *(["-k", QUICK] if quick else [])]
+        command = [sys.executable, "-m", "pytest", *map(str, TESTS), *(["-k", QUICK] if quick else [])]
         environment = {**os.environ, RESULTS_VARIABLE: str(results)}
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
         rows = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else []

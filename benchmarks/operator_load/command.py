@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.operator_load import stages
-from benchmarks.operator_load.ground import Ground, free_port, prepared
+from benchmarks.operator_load.ground import Ground, prepared
 from benchmarks.operator_load.process import OperatorProcess
 from tests.cluster import binaries, lifecycle
 from tests.cluster.api import ApiError
 from tests.cluster.control_plane import CONTROLLER_MANAGER, ControlPlane
 from tests.cluster.kubectl import KubectlError
+from tests.cluster.ports import free_port
 from tests.cluster.state import ClusterDirectory
 
 MEGABYTE = 1e6

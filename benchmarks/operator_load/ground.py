@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,14 +63,6 @@ def make_namespace(api: Api, name: str) -> None:
     """Make a namespace in which pods can be made."""
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     until(lambda: api.list("ServiceAccount", name), f"the service account of namespace {name}")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _install(kubectl: Kubectl, api: Api) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.operator_load import stages
-from benchmarks.operator_load.ground import Ground, free_port, prepared
+from benchmarks.operator_load.ground import Ground, prepared
 from benchmarks.operator_load.jobs import digits_job, ending, owner_of, small_job
 from benchmarks.operator_load.process import OperatorProcess
 from engram.spec.loader import load_job, parse_job
 from engram.spec.names import KIND, Label, Phase, Role
 from engram.spec.summary import FinalSummary
 from tests.cluster.fixtures import Cluster
+from tests.cluster.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 JOBS = 10

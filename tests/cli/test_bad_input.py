@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,9 @@ def test_a_pickle_with_code_is_refused_and_never_run(engram: Engram, job_file: P
 
 
 def test_a_dotted_path_that_does_not_import_shows_the_end_of_the_users_traceback(
-    engram: Engram, job_file: Path, tmp_path: Path
+    engram: Engram, job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python leaves it beside a module
     (tmp_path / "broken_for_test.py").write_text("value = 1\nvalue.missing\n")
     sentence = refused(engram, "run", job_file, "--set", "model.name=broken_for_test:model")
     where = f"{job_file}: spec.model.name"

@@ -7,7 +7,6 @@ did, an archive when a file did that its Dockerfile copies. Needs root, debootst
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -16,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from engram import __version__
 from tests.cluster.binaries import Unavailable
+from tests.cluster.locking import locked
 from tests.cluster.state import cache_folder
 
 SUITE = "bookworm"
@@ -73,7 +72,7 @@ def archives(images: Sequence[str] = IMAGES) -> tuple[Archive, ...]:
     where images cannot be made, and RuntimeError where their Dockerfile or source is wrong.
     """
     _folder().mkdir(parents=True, exist_ok=True)
-    with _locked(_folder() / ".lock"):
+    with locked(_folder() / ".lock"):
         key = _digest(_sources())
         found = []
         for image in images:
@@ -226,13 +225,6 @@ def _sources() -> Iterator[str]:
 
 def _digest(parts: Sequence[str] | Iterator[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

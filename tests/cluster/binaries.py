@@ -7,18 +7,16 @@ version of each program, and `go build` makes it once, into a cache outside the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster.locking import locked
 from tests.cluster.state import cache_folder
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
@@ -178,7 +176,7 @@ def _build(name: str, source: Source) -> Path:
     target = source.target / name
     go = go_command()
     source.target.mkdir(parents=True, exist_ok=True)
-    with _lock(source.target / ".lock"):
+    with locked(source.target / ".lock"):
         if target.is_file():  # another process built it meanwhile
             return target
         partial = source.target / f".{name}.partial"
@@ -197,11 +195,3 @@ def _build(name: str, source: Source) -> Path:
             raise Unavailable(f"{name} {source.version} cannot be built with {go}: {last}")
         partial.replace(target)
     return target
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the file lock at `path`."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,18 +8,16 @@ is counted there.
 from __future__ import annotations
 
 import json
-import random
-import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.cluster import binaries
 from tests.cluster.audit import POLICY
 from tests.cluster.pki import ADMINISTRATORS, Authority, Pair
+from tests.cluster.ports import free_port
 from tests.cluster.relay import Relay
 from tests.cluster.state import ClusterDirectory
 from tests.cluster.waiting import NotYet, until
@@ -48,10 +46,9 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Return ports of the host's loopback that nobody listens at now."""
-        ports = _free_ports()
-        api = next(ports)
-        return cls(api, next(ports), next(ports), api)
+        """Return ports of the host's loopback that nobody else has."""
+        api = free_port()
+        return cls(api, free_port(), free_port(), api)
 
 
 @dataclass(frozen=True)
@@ -246,6 +243,7 @@ class ControlPlane:
             f"--cluster-signing-key-file={pki / 'ca.key'}",
             "--allocate-node-cidrs=false",  # or its node address controller waits 10 s for nothing
             "--concurrent-job-syncs=20",
+            "--pvclaimbinder-sync-period=1s",  # how long a claim waits that came before its volume
             *_FAST,
             *self.timing.flags(),
         ]
@@ -285,16 +283,3 @@ class ControlPlane:
 def _pair(folder: Path, name: str) -> Pair:
     """Return the files of a certificate in `folder`."""
     return Pair(folder / f"{name}.crt", folder / f"{name}.key")
-
-
-def _free_ports() -> Iterator[int]:
-    """Yield ports that nobody listens at, from below those that the kernel gives to outgoing connections."""
-    first, last = 20_000, 32_000
-    start = random.randrange(first, last)
-    for port in (*range(start, last), *range(first, start)):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port

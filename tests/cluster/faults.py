@@ -52,6 +52,25 @@ def power_cut(level: NodeLevel, name: str) -> Iterator[None]:
         level.network.mend(name)
         level.start_node(name)
         level.wait_ready([name])
+        level.label([name])
+
+
+@contextmanager
+def out_of_service(level: NodeLevel, name: str) -> Iterator[None]:
+    """Say that nothing runs on a lost node any more, so that its pods are replaced; taken back at the end."""
+    kubectl, taint = level.kubectl(), "node.kubernetes.io/out-of-service"
+    kubectl.run("taint", "nodes", name, f"{taint}=nodeshutdown:NoExecute")
+    try:
+        yield
+    finally:
+        kubectl.run("taint", "nodes", name, f"{taint}-")
+
+
+@contextmanager
+def node_deleted(level: NodeLevel, name: str) -> Iterator[None]:
+    """Delete a lost node, so that its pods are replaced; it registers itself anew when its power is back."""
+    level.kubectl().delete("node", name)
+    yield
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tests.cluster import node_level
 from tests.cluster.control_plane import ControlPlane, Ports
-from tests.cluster.state import ClusterDirectory, clusters
+from tests.cluster.locking import locked
+from tests.cluster.state import ClusterDirectory, clusters, clusters_folder
 
 NODES = "nodes"
 """`ClusterDirectory.read(NODES)` is there from before the first node is started until the last is gone."""
@@ -48,9 +49,10 @@ def down(directory: ClusterDirectory) -> None:
 
 def sweep() -> list[str]:
     """End the clusters whose owner has died; return their names."""
-    left = [directory for directory in clusters() if directory.orphaned]
-    for directory in left:
-        down(directory)
+    with locked(clusters_folder() / ".sweep"):
+        left = [directory for directory in clusters() if directory.orphaned]
+        for directory in left:
+            down(directory)
     return [directory.name for directory in left]
 
 

@@ -25,6 +25,7 @@ from tests.cluster.control_plane import ControlPlane, Ports, Timing
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.network import CONTROL_ADDRESS, Network, places
 from tests.cluster.node import Node
+from tests.cluster.ports import free_port
 from tests.cluster.state import ClusterDirectory
 from tests.cluster.waiting import NotYet, until
 
@@ -120,10 +121,9 @@ class NodeLevel:
             for node in nodes:
                 self.start_kubelet(node)
             self.wait_ready()
+            self.label(self.nodes)
             for node in nodes:
-                if is_edge(node.name):
-                    api.patch("Node", node.name, {"metadata": {"labels": _EDGE_LABELS}})
-                else:
+                if not is_edge(node.name):
                     self._start_services(node)
         finally:
             api.close()
@@ -147,6 +147,15 @@ class NodeLevel:
         api = self.api()
         try:
             until(lambda: self._all_ready(api, wanted), f"nodes {', '.join(sorted(wanted))}", seconds=seconds)
+        finally:
+            api.close()
+
+    def label(self, names: Iterable[str]) -> None:
+        """Label those of the nodes that are at the edge; once more is no error."""
+        api = self.api()
+        try:
+            for name in filter(is_edge, names):
+                api.patch("Node", name, {"metadata": {"labels": _EDGE_LABELS}})
         finally:
             api.close()
 
@@ -197,7 +206,7 @@ def plan(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel
     network = Network(prefix, places(names))
     control_plane = ControlPlane.load(directory) or ControlPlane(
         directory,
-        Ports(host=Ports.free().host),
+        Ports(host=free_port()),
         network.control,
         bind="0.0.0.0",
         advertise=CONTROL_ADDRESS,

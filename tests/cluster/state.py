@@ -23,6 +23,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "engram")
 
 
+def clusters_folder() -> Path:
+    """Return the folder that holds those of the clusters; it is made if need be."""
+    folder = cache_folder() / "clusters"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 @dataclass(frozen=True)
 class ClusterDirectory:
     """The folder of one cluster."""
@@ -32,7 +39,7 @@ class ClusterDirectory:
     @classmethod
     def named(cls, name: str) -> ClusterDirectory:
         """Return the folder of the cluster that is called `name` on this machine."""
-        return cls(cache_folder() / "clusters" / name)
+        return cls(clusters_folder() / name)
 
     @property
     def name(self) -> str:
@@ -117,5 +124,4 @@ class ClusterDirectory:
 
 def clusters() -> list[ClusterDirectory]:
     """Return every cluster that this machine has, by name."""
-    folder = cache_folder() / "clusters"
-    return [ClusterDirectory(path) for path in sorted(folder.glob("*")) if path.is_dir()]
+    return [ClusterDirectory(path) for path in sorted(clusters_folder().glob("*")) if path.is_dir()]

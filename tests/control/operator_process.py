@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.control_plane import Ports
+from tests.cluster.ports import free_port
 from tests.cluster.waiting import NotYet, until
 
 
@@ -26,7 +26,7 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, log: Path, *arguments: str) -> None:
         self.log = log
-        self.port = Ports.free().api
+        self.port = free_port()
         command = [sys.executable, "-m", "engram_operator", "--kubeconfig", str(kubeconfig)]
         with log.open("a") as out:
             self.process = subprocess.Popen(

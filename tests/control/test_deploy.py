@@ -31,10 +31,12 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 SYSTEM, OPERATOR = "engram-system", "engram-operator"
 NODES = {("", "nodes", "get"), ("", "nodes", "list")}
 """Rights that a namespaced operator does without."""
+LAPTOP_ROLE = "engram-laptop"
 LAPTOP = ("", "services/proxy", "get")
 """What an operator outside the cluster needs in addition; the tests run it there."""
 SELDOM = {
     (GROUP, PLURAL, "get"): "read after a conflict",
+    ("batch", "jobs", "delete"): "workers' Jobs go half a minute after the end; the TTL here is shorter",
     ("batch", "jobs", "get"): "read where a Job exists that no watch has shown",
     ("", "secrets", "patch"): "written when a group grows",
     ("", "secrets", "delete"): "tokens of a key that was lost go before there is a new one",
@@ -109,16 +111,29 @@ def test_images_are_of_this_version_and_settings_exist() -> None:
     assert container["ports"][0]["containerPort"] == settings.health_port
 
 
+@pytest.fixture(scope="module")
+def system(control_plane: Cluster) -> Iterator[None]:
+    """Apply deploy/operator.yaml as a user does; take it out again after the last test."""
+    with FakeKubelet(control_plane.api):
+        control_plane.kubectl.apply(DEPLOY / "operator.yaml", flags=("--server-side",))
+        yield
+        delete(control_plane, "operator.yaml")
+        until(lambda: _gone(control_plane.api, "Namespace", SYSTEM), f"namespace {SYSTEM} to go", seconds=60)
+
+
 @pytest.fixture
-def system(control_plane: Cluster, fake_kubelet: FakeKubelet) -> Iterator[None]:
-    """Apply deploy/operator.yaml as a user does; take it out again, roles included."""
-    control_plane.kubectl.apply(DEPLOY / "operator.yaml", flags=("--server-side",))
+def roles(control_plane: Cluster, system: None) -> Iterator[None]:
+    """Take out again what a test grants in the whole cluster."""
     yield
-    for name in ("rbac-cluster.yaml", "rbac-users.yaml", "operator.yaml"):
-        control_plane.kubectl.run(
-            "delete", "--ignore-not-found", "--wait=false", f"--filename={DEPLOY / name}"
-        )
-    until(lambda: _gone(control_plane.api, "Namespace", SYSTEM), f"namespace {SYSTEM} to go", seconds=60)
+    delete(control_plane, "rbac-cluster.yaml", "rbac-users.yaml")
+    control_plane.kubectl.delete("clusterrolebinding", LAPTOP_ROLE)
+    control_plane.kubectl.delete("clusterrole", LAPTOP_ROLE)
+
+
+def delete(cluster: Cluster, *names: str) -> None:
+    """Delete what is in files of deploy/."""
+    for name in names:
+        cluster.kubectl.run("delete", "--ignore-not-found", "--wait=false", f"--filename={DEPLOY / name}")
 
 
 @pytest.mark.control
@@ -136,7 +151,7 @@ def test_the_operators_pod_passes_restricted(api: Api) -> None:
 
 
 @pytest.mark.control
-@pytest.mark.usefixtures("system", "crd")
+@pytest.mark.usefixtures("roles", "crd")
 @pytest.mark.parametrize(
     ("role", "verb", "allowed"), [("view", "create", False), ("edit", "create", True), ("view", "list", True)]
 )
@@ -164,7 +179,7 @@ def test_view_and_edit_know_jobs(
 
 @pytest.mark.control
 @pytest.mark.timeout(240)
-@pytest.mark.usefixtures("system", "crd")
+@pytest.mark.usefixtures("roles", "crd")
 @pytest.mark.parametrize("mode", ["cluster", "namespaced"])
 def test_a_job_from_quota_to_removal_with_exactly_these_rights(
     control_plane: Cluster, namespace: str, fake_node: FakeNodes, tmp_path: Path, mode: str
@@ -264,7 +279,7 @@ def allow_proxy(cluster: Cluster, namespace: str) -> None:
     """Grant what an operator outside the cluster needs in addition; empty: in the whole cluster."""
     kind = "role" if namespace else "clusterrole"
     kubectl = cluster.kubectl.inside(namespace or SYSTEM)
-    name = "engram-laptop"
+    name = LAPTOP_ROLE
     kubectl.apply(kubectl.run("create", kind, name, "--verb=get", "--resource=services/proxy", *DRY_RUN))
     subject = f"--serviceaccount={SYSTEM}:{OPERATOR}"
     kubectl.apply(kubectl.run("create", f"{kind}binding", name, f"--{kind}={name}", subject, *DRY_RUN))

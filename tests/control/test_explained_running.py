@@ -68,6 +68,7 @@ def test_an_edit_that_cannot_change_a_running_job(user: User) -> None:
     print(message)
     assert "spec.algorithm.parameters.unknown: unknown parameter" in message
     assert "delete the job and apply it anew" in message
+    until(lambda: user.warnings("stone"), "the Event, which follows the status")
     assert user.warnings("stone") == [Reason.SPEC_CHANGE_IGNORED]
     assert user.status("stone")["phase"] == Phase.RUNNING
 

@@ -11,7 +11,7 @@ from engram_operator.errors import StartError
 from engram_operator.health import HealthServer, Pulse, complaints
 from engram_operator.metrics import Metrics
 from engram_operator.tables import JobTable
-from tests.cluster.control_plane import Ports
+from tests.cluster.ports import free_port
 from tests.control.builders import job_object
 from tests.control.edge import FakeClock, run
 
@@ -32,7 +32,7 @@ def finished(name: str) -> JobTable:
 
 async def served(metrics: Metrics, ages: Ages = ()) -> tuple[str, int, str]:
     """What /metrics says, and the status and text of /healthz."""
-    port = Ports.free().api
+    port = free_port()
     server = HealthServer(port, metrics.registry, lambda: ages)
     await server.start()
     try:
@@ -112,7 +112,7 @@ def test_a_pulse_is_the_time_since_the_last_beat() -> None:
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     async def scenario() -> None:
         metrics = Metrics(JobTable(), lambda: 0.0)
-        port = Ports.free().api
+        port = free_port()
         first = HealthServer(port, metrics.registry, tuple)
         await first.start()
         try:

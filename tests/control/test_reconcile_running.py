@@ -162,6 +162,12 @@ DEGRADED: dict[str, tuple[tuple[PodView, ...], Live | None, Reason, str]] = {
         "node cloud",
     ),
     "aggregator's node lost": ((_LOST, pod(0), pod(1)), None, Reason.AGGREGATOR_NODE_LOST, "out-of-service"),
+    "aggregator's node lost, its pod just given up": (
+        (replace(_LOST, deleting=ago(-58)), pod(0), pod(1)),
+        None,
+        Reason.AGGREGATOR_NODE_LOST,
+        "out-of-service",
+    ),
     "worker crashed": ((pod(), ended(0, 1, "boom"), pod(1)), None, Reason.WORKER_FAILED, "boom"),
     "worker out of memory": ((pod(), ended(0, 137), pod(1)), None, Reason.OUT_OF_MEMORY, "batchSize"),
     "worker unschedulable": (
@@ -206,6 +212,19 @@ def test_degraded_and_well_again(
     assert says(world, Condition.DEGRADED) == ("False", Reason.AS_EXPECTED)
     assert says(world, Condition.STALLED) == ("False", Reason.AS_EXPECTED)
     assert world.events == [reason, Reason.TRAINING]
+
+
+def test_an_aggregator_that_does_not_go_is_taken_for_lost_in_time() -> None:
+    world = up()
+    world.pods = (replace(pod(), deleting=ago(20)), pod(0), pod(1))  # nodes may not be read
+    *_, plan = world.settle()
+    assert says(world, Condition.DEGRADED) == ("False", Reason.AS_EXPECTED)
+    assert plan.wake_after is not None
+    world.now += timedelta(seconds=plan.wake_after)
+    assert world.now == ago(20) + timedelta(seconds=60)
+    *_, plan = world.settle()
+    assert says(world, Condition.DEGRADED) == ("True", Reason.AGGREGATOR_NODE_LOST)
+    assert plan.wake_after is None or plan.wake_after > 60
 
 
 def test_workers_have_time_to_connect_once_the_aggregator_serves() -> None:

@@ -13,8 +13,7 @@ from tests.cluster.containerd import ctr
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import NotYet, until
-from tests.e2e.conftest import OPERATOR
-from tests.e2e.jobs import Jobs, node_of
+from tests.e2e.jobs import OPERATOR, Jobs, node_of
 from tests.e2e.training import CLOUD
 
 NAME = "digits"

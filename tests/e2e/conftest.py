@@ -27,11 +27,10 @@ from tests.cluster.fixtures import (  # noqa: F401  used by name
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.state import ClusterDirectory
-from tests.e2e.jobs import Jobs
+from tests.e2e.faulted import claim, report, start  # noqa: F401  used by name
+from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEM, OPERATOR = "engram-system", "engram-operator"
-"""Namespace and Deployment of `deploy/`."""
 OURS = {"operator", "user"}
 """Fixtures of tests whose pods run the images of this tree."""
 

@@ -22,6 +22,8 @@ from tests.cluster.waiting import NotYet, until
 
 ENDS_WITHIN = 240.0
 """Seconds within which a short run must end: starting costs half a minute where the machine is busy."""
+SYSTEM, OPERATOR = "engram-system", "engram-operator"
+"""Namespace and Deployment of `deploy/`."""
 RESOURCE = "fij"
 """Short name of the jobs' resource."""
 
@@ -204,7 +206,21 @@ def local_volume(level: NodeLevel, node: str, name: str, claim: tuple[str, str])
     """
     folder = level.nodes[node].root / "srv" / name
     folder.mkdir(parents=True, exist_ok=True)
-    volume = {
+    return _volume(name, Path("/srv", name), [node], claim), folder
+
+
+def shared_volume(level: NodeLevel, nodes: Sequence[str], name: str, claim: tuple[str, str]) -> Object:
+    """Return a PersistentVolume for the claim (namespace, name) that all of `nodes` reach: a network drive.
+
+    It lies in a folder of this machine, which all nodes see where it is.
+    """
+    folder = level.directory.data / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return _volume(name, folder, nodes, claim)
+
+
+def _volume(name: str, path: Path, nodes: Sequence[str], claim: tuple[str, str]) -> Object:
+    return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
         "metadata": {"name": name},
@@ -212,14 +228,14 @@ def local_volume(level: NodeLevel, node: str, name: str, claim: tuple[str, str])
             "capacity": {"storage": "2Gi"},
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "local": {"path": f"/srv/{name}"},
+            "local": {"path": str(path)},
             "claimRef": {"namespace": claim[0], "name": claim[1]},
             "nodeAffinity": {
                 "required": {
                     "nodeSelectorTerms": [
                         {
                             "matchExpressions": [
-                                {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+                                {"key": "kubernetes.io/hostname", "operator": "In", "values": list(nodes)}
                             ]
                         }
                     ]
@@ -227,4 +243,3 @@ def local_volume(level: NodeLevel, node: str, name: str, claim: tuple[str, str])
             },
         },
     }
-    return volume, folder

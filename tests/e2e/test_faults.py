@@ -6,10 +6,8 @@ bit. Recovery times go into the file that ENGRAM_FAULTS_JSON names, which `bench
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -37,33 +35,18 @@ from tests.e2e.broken import (
     with_checkpoint,
     with_quorum,
 )
-from tests.e2e.conftest import OPERATOR, SYSTEM
-from tests.e2e.jobs import Jobs, Matrix, build_job, local_volume, node_of
+from tests.e2e.faulted import CLAIM, EARLY
+from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, Matrix, build_job, local_volume, node_of
 from tests.e2e.recovery import Report
 from tests.e2e.reference import run_here
 from tests.e2e.training import CLOUD, ENDS_WITHIN, Told, Training
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1200)]
 
-RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
-"""File for the recovery times."""
-CLAIM = "checkpoint"
 MINUTE = 60.0
-EARLY = 20
-"""The round of 300 in which faults happen."""
 KILLS = 10
 OTHER_IMAGE = "engram-runtime:0.0.0-other"
 """There is no such image: a pod made with it would not start."""
-
-
-@pytest.fixture(scope="module")
-def report() -> Iterator[Report]:
-    """Collect what was measured; write it where the benchmark wants it."""
-    found = Report()
-    yield found
-    path = os.environ.get(RESULTS_VARIABLE)
-    if path:
-        found.write(Path(path))
 
 
 @pytest.fixture(scope="module")
@@ -73,37 +56,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
 
 
 @pytest.fixture
-def start(jobs: Jobs, level: NodeLevel) -> Iterator[Callable[..., Training]]:
-    """Start the job, watched, with this spec."""
-    running: list[Training] = []
-
-    def starting(spec: Object = SPEC) -> Training:
-        running.append(Training(jobs, level, build_job(NAME, spec)))
-        return running[-1]
-
-    yield starting
-    for training in running:
-        training.close()
-
-
-@pytest.fixture
-def checkpoint(api: Api, jobs: Jobs, level: NodeLevel) -> Iterator[Object]:
+def checkpoint(claim: Callable[[Object], Object], jobs: Jobs, level: NodeLevel) -> Object:
     """A claim for the checkpoint, bound to a folder of the cloud's node: a volume source for the job."""
-    volume, _ = local_volume(level, CLOUD, f"checkpoint-{jobs.namespace}", (jobs.namespace, CLAIM))
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": "",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    jobs.apply(volume)
-    jobs.apply(claim)
-    yield {"persistentVolumeClaim": {"claimName": CLAIM}}
-    api.delete("PersistentVolume", volume["metadata"]["name"])
+    name = f"checkpoint-{jobs.namespace}"
+    return claim(local_volume(level, CLOUD, name, (jobs.namespace, CLAIM))[0])
 
 
 @pytest.fixture

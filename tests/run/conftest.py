@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 """Seconds after which a process that should have ended is a failure, on a busy machine too."""
 
 

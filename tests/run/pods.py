@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +19,12 @@ import yaml
 from engram.spec.names import CredentialsKey, Environment, SpecKey
 from engram.spec.summary import FinalSummary
 from engram.spec.tokens import worker_token
+from tests.cluster.ports import free_port
 from tests.federation.certificates import NAME, Authority
 
 KEY = b"0123456789abcdef0123456789abcdef"
 UID = "11111111-2222-3333-4444-555555555555"
-PATIENCE = 90.0
+PATIENCE = 180.0
 """Seconds after which a process that should have ended is a failure, on a busy machine too."""
 
 
@@ -128,8 +128,8 @@ class Pods:
         (self.credentials / CredentialsKey.KEY).write_text(KEY.hex())
         self.authority = Authority(self.credentials)
         self.tls = self.authority.issue() if tls else None
-        self.port = _free_port()
-        self.status_port = _free_port()
+        self.port = free_port()
+        self.status_port = free_port()
         (self.spec / SpecKey.ENDPOINTS).write_text(f"127.0.0.1:{self.port}\n")
         self._started: list[Process] = []
 
@@ -203,9 +203,3 @@ class Pods:
         """Leave nothing behind, also when a test failed half-way."""
         for process in self._started:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

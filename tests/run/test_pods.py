@@ -18,7 +18,7 @@ from engram.spec.last_word import read
 from engram.spec.names import Reason, SpecKey
 from tests.run.pods import UID, Pods, wait_until
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
 A, B, C = (f"trainworker-edge-{index}" for index in range(3))
 MakePods = Callable[..., Pods]

@@ -18,7 +18,7 @@ import yaml
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc"),
 ]
 

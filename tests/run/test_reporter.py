@@ -224,12 +224,14 @@ def test_a_volume_that_takes_nothing_costs_the_pictures_only(
 def test_no_record_and_wrong_options_are_one_sentence(engram: Start, folder: Path, pod: Path) -> None:
     nothing = engram("reporter", "--record", "http://127.0.0.1:1/v1/record", "--deadline", "0.5")
     assert nothing.end() == 43
-    assert pod.read_text() == (
+    reason, _, sentence = pod.read_text().partition(": ")
+    assert (reason, sentence) == (
+        "DataError",
         "there is no record of the run to report: http://127.0.0.1:1/v1/record cannot be read "
         "(Connection refused): raise spec.report.graceSeconds, or give spec.aggregator.checkpoint.volume, "
-        "where it is kept"
+        "where it is kept",
     )
-    assert nothing.errors == f"engram: error: {pod.read_text()}\n"
+    assert nothing.errors == f"engram: error: {sentence}\n"
     (folder / "checkpoint/record.json").write_text("{}")
     broken = engram("reporter", "--record", "checkpoint")
     assert broken.end() == 43

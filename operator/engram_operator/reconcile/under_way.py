@@ -157,6 +157,7 @@ def _running(run: Run) -> Plan:
         deadline.seconds,
         pending.seconds if isinstance(pending, Later) else None,
         situation.stalls_in(findings),
+        situation.gone_in() or None,
         *(slow_after(pod, run.now) for pod in run.observed.pods),
     ]
     plan = replace(

@@ -96,6 +96,13 @@ class Situation:
         left = min(STALLS_AFTER, found.since + STALLS_AFTER - self.now).total_seconds()
         return left if left > 0 else None
 
+    def gone_in(self) -> float | None:
+        """Return the seconds until the aggregator's pod, told to go, is taken for lost; None: it stays."""
+        pod = self.census.aggregator.pod
+        if pod is None or pod.deleting is None or pod.phase in ("Succeeded", "Failed"):
+            return None
+        return max(0.0, (pod.deleting + GONE_AFTER - self.now).total_seconds())
+
     def _capable(self, findings: Sequence[Finding]) -> int:
         """Return how many workers can take part, now or soon."""
         helpless = {found.subject for found in findings if found.reason in NEEDS_A_PERSON or found.final}
@@ -109,17 +116,16 @@ class Situation:
     def _aggregator_finding(self) -> Finding | None:
         member = self.census.aggregator
         pod, found = member.pod, member.finding
-        if pod is not None and pod.deleting is not None and pod.phase not in ("Succeeded", "Failed"):
-            offline = offline_since(pod, self.nodes) is not None
-            if self.now - pod.deleting > (timedelta() if offline else GONE_AFTER):
-                return Finding(
-                    Reason.AGGREGATOR_NODE_LOST,
-                    f"node {pod.node} is gone and the pod stays Terminating; it is not replaced, since the "
-                    "old one might still write the checkpoint: delete the node, or taint it "
-                    "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
-                    since=pod.deleting,
-                    final=True,
-                )
+        going = self.gone_in()
+        if pod is not None and going is not None and (going == 0 or offline_since(pod, self.nodes)):
+            return Finding(
+                Reason.AGGREGATOR_NODE_LOST,
+                f"node {pod.node} is gone and the pod stays Terminating; it is not replaced, since the "
+                "old one might still write the checkpoint: delete the node, or taint it "
+                "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+                since=pod.deleting,
+                final=True,
+            )
         if not self.was_running or self.aggregator_up or member.state == "done" or self.figures.ended:
             return found
         if found is not None and found.reason is not Reason.POD_EVICTED:

@@ -1,0 +1,72 @@
+"""Fixtures of runs that faults happen to, and where their figures go; conftest imports them by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.api import Api, Object
+from tests.cluster.node_level import NodeLevel
+from tests.e2e.broken import NAME, SPEC
+from tests.e2e.jobs import Jobs, build_job
+from tests.e2e.recovery import Report
+from tests.e2e.training import Training
+
+RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
+"""File for the recovery times."""
+CLAIM = "checkpoint"
+"""Name of the claim in the test's namespace."""
+EARLY = 20
+"""The round of 300 in which faults happen."""
+
+
+@pytest.fixture(scope="session")
+def report() -> Iterator[Report]:
+    """Collect what was measured; write it where the benchmark wants it."""
+    found = Report()
+    yield found
+    path = os.environ.get(RESULTS_VARIABLE)
+    if path:
+        found.write(Path(path))
+
+
+@pytest.fixture
+def start(jobs: Jobs, level: NodeLevel) -> Iterator[Callable[..., Training]]:
+    """Start the job, watched, with this spec."""
+    running: list[Training] = []
+
+    def starting(spec: Object = SPEC) -> Training:
+        running.append(Training(jobs, level, build_job(NAME, spec)))
+        return running[-1]
+
+    yield starting
+    for training in running:
+        training.close()
+
+
+@pytest.fixture
+def claim(api: Api, jobs: Jobs) -> Iterator[Callable[[Object], Object]]:
+    """Make a volume and the claim that it is for; return the volume source for the job."""
+    made: list[str] = []
+
+    def making(volume: Object) -> Object:
+        item = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": CLAIM},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+        jobs.apply(volume, item)
+        made.append(volume["metadata"]["name"])
+        return {"persistentVolumeClaim": {"claimName": CLAIM}}
+
+    yield making
+    for name in made:
+        api.delete("PersistentVolume", name)
