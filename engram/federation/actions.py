@@ -94,6 +94,12 @@ class Refuse:
     round: int
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """Say so to a person."""
+        answer = f"the answer to round {self.round} of" if self.round else "the end of"
+        return f"{answer} task {self.task} is not wanted: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Aggregate:

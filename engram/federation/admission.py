@@ -1,9 +1,11 @@
-"""Whether a worker that says hello belongs to this run: its name, version, job file and data split."""
+"""Whether a worker that says hello belongs to this run (its name, version, job file and data split), and what
+it is told then.
+"""
 
 from __future__ import annotations
 
 from engram.errors import RefusedError
-from engram.federation.messages import Hello
+from engram.federation.messages import Hello, Welcome
 from engram.federation.settings import Settings
 from engram.federation.versions import refusal
 
@@ -27,3 +29,17 @@ def check_hello(worker: str, hello: Hello, settings: Settings, split_digest: str
             f"{worker} splits its data otherwise (digest {hello.split_digest[:12]}, here "
             f"{split_digest[:12]}): give both the same data set"
         )
+
+
+def welcome(settings: Settings, position: tuple[int, int], state: bytes, resend: bool) -> Welcome:
+    """Return the answer to a hello: where the run is, and the state that the worker left here."""
+    task, round = position
+    return Welcome(
+        job_digest=settings.job_digest,
+        task=task,
+        round=round,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        state=state,
+        resend=resend,
+        whole_bytes=settings.whole_bytes,
+    )

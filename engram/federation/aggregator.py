@@ -13,7 +13,7 @@ from typing import Literal
 
 from engram.errors import CheckpointError, EngramError, RefusedError
 from engram.federation import actions as act
-from engram.federation.admission import check_hello
+from engram.federation.admission import check_hello, welcome
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
 from engram.federation.events import (
@@ -50,7 +50,6 @@ from engram.federation.messages import (
     Up,
     Update,
     Wait,
-    Welcome,
 )
 from engram.federation.outcome import Outcome, Reason, Status
 from engram.federation.presence import Presence, state_of
@@ -304,7 +303,9 @@ class Aggregator:
         self._presence.set(worker, "failed")
         self._observer.worker_failed(worker, log.text, log.exit_code)
         self._journal.note(f"{worker} ended with exit code {log.exit_code}: {sentence}")
-        return self._feed(Failed(worker, sentence, log.exit_code, _cause_of(log)), now)
+        return self._feed(
+            Failed(worker, sentence, log.exit_code, reason_of(log.reason, log.exit_code) or ""), now
+        )
 
     def _unfit(self, worker: str, error: Unfit) -> list[Outgoing]:
         task, round = self._machine.position
@@ -361,7 +362,8 @@ class Aggregator:
         worker = action.worker
         match action:
             case act.Greet(resend=resend):
-                return Outgoing(worker, self._welcome(worker, resend))
+                state = self._engine.state_of(worker)
+                return Outgoing(worker, welcome(self.settings, self._machine.position, state, resend))
             case act.Hold():
                 return Outgoing(worker, Wait())
             case act.SendTrain() | act.SendConsolidate() | act.SendEvaluate():
@@ -370,21 +372,8 @@ class Aggregator:
                 return Outgoing(worker, self._engine.order(action))
             case act.Acknowledge(task=task, round=round):
                 return Outgoing(worker, Ack(task, round))
-            case act.Refuse(task=task, round=round, reason=reason):
-                what = f"the answer to round {round} of task {task}" if round else f"the end of task {task}"
-                return self._reject(worker, reason, f"{what} is not wanted: {reason}")
-
-    def _welcome(self, worker: str, resend: bool) -> Welcome:
-        task, round = self._machine.position
-        return Welcome(
-            job_digest=self.settings.job_digest,
-            task=task,
-            round=round,
-            heartbeat_seconds=self.settings.heartbeat_seconds,
-            state=self._engine.state_of(worker),
-            resend=resend,
-            whole_bytes=self.settings.whole_bytes,
-        )
+            case act.Refuse():
+                return self._reject(worker, action.reason, action.sentence)
 
     def _note_status(self) -> None:
         task, round = self._machine.position
@@ -405,8 +394,3 @@ class Aggregator:
         if self.outcome is None or self.outcome.reason == "suspended":
             return []
         return [Outgoing(worker, Finish(self.outcome.reason, self.outcome.message)) for worker in workers]
-
-
-def _cause_of(log: Log) -> str:
-    """Return the reason that a worker gives, if it is one of ours and fits its exit code."""
-    return reason_of(log.reason, log.exit_code) or ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from engram.errors import ProtocolError
 from engram.federation.messages import Consolidated, Evaluation, Offer, Update
@@ -93,3 +93,15 @@ def announced(worker: str, offer: Offer) -> Answer:
         case Evaluation.__name__:
             return EvaluationIn(worker, offer.task, offer.round)
     raise ProtocolError(f"{offer.kind[:40]!r} is offered, which is no answer")
+
+
+def asked_by(answer: Answer) -> Literal["round", "consolidate", "evaluate"]:
+    """Return the stage that `answer` answers."""
+    if isinstance(answer, UpdateIn):
+        return "round"
+    return "consolidate" if isinstance(answer, ConsolidatedIn) else "evaluate"
+
+
+def position_of(answer: Answer) -> tuple[int, int]:
+    """Return task and round of `answer`; round 0 is a task's end."""
+    return answer.task, 0 if isinstance(answer, ConsolidatedIn) else answer.round

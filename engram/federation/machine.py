@@ -50,6 +50,8 @@ from engram.federation.events import (
     Resized,
     Tick,
     UpdateIn,
+    asked_by,
+    position_of,
 )
 from engram.federation.sampling import Quorum, sample
 from engram.spec.names import split_worker_name
@@ -152,8 +154,8 @@ class Machine:
 
         The aggregator asks before it looks into an update, and feeds the event only after validation.
         """
-        kind = _kind(answer)
-        task, round = _position(answer)
+        kind = asked_by(answer)
+        task, round = position_of(answer)
         if answer.worker not in self._members:
             return "unauthorised"
         stage = self._stage
@@ -256,7 +258,7 @@ class Machine:
         return index >= self._replicas.get(group, index + 1)
 
     def _answered(self, event: Answer) -> list[Action]:
-        task, round = _position(event)
+        task, round = position_of(event)
         reason = self.refusal(event)
         if reason is not None:
             return [Refuse(event.worker, task, round, reason)]
@@ -386,16 +388,6 @@ class Machine:
             return []
         self._finish = end
         return [end]
-
-
-def _kind(answer: Answer) -> Kind:
-    if isinstance(answer, UpdateIn):
-        return "round"
-    return "consolidate" if isinstance(answer, ConsolidatedIn) else "evaluate"
-
-
-def _position(answer: Answer) -> tuple[int, int]:
-    return answer.task, 0 if isinstance(answer, ConsolidatedIn) else answer.round
 
 
 def _order(task: int, round: int) -> tuple[int, float]:

@@ -51,10 +51,20 @@ def seed(directory: ClusterDirectory, archives: Sequence[Path], roots: Sequence[
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if Store(_no_client, folder / RECORD).missing(archives):
-            with _containerd(directory, folder) as store:
-                store.add(archives)
+            try:
+                _add(directory, folder, archives)
+            except RuntimeError:
+                # Its own clean-up can take away a layer that an import counts on; an empty store has none.
+                shutil.rmtree(folder / "root", ignore_errors=True)
+                (folder / RECORD).unlink(missing_ok=True)
+                _add(directory, folder, archives)
         for root in roots:
             _clone(folder, root)
+
+
+def _add(directory: ClusterDirectory, folder: Path, archives: Sequence[Path]) -> None:
+    with _containerd(directory, folder) as store:
+        store.add(archives)
 
 
 def _clone(folder: Path, root: Path) -> None:
