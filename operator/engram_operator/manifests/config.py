@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -71,8 +71,12 @@ def spec_digest(job: FederatedIncrementalJob) -> str:
 
 def started_job(config: Object | None) -> FederatedIncrementalJob | None:
     """Return the job that a ConfigMap holds; None: it holds none, or somebody has written into it."""
-    text = ((config or {}).get("data") or {}).get(SpecKey.JOB)
-    return _parsed(text) if isinstance(text, str) else None
+    text = ((config or {}).get("data") or {}).get(SpecKey.JOB) or ""
+    try:
+        json.loads(text)
+        return FederatedIncrementalJob.model_validate_json(text)
+    except (ValueError, ValidationError, RecursionError):
+        return None
 
 
 def as_started(job: FederatedIncrementalJob, config: Object) -> tuple[FederatedIncrementalJob, bool]:
@@ -89,16 +93,6 @@ def as_started(job: FederatedIncrementalJob, config: Object) -> tuple[FederatedI
     if str((config.get("data") or {}).get(SpecKey.DIGEST, "")).strip() == spec_digest(job):
         return job, False
     return job.model_copy(update={"spec": _overlay(started.spec, job.spec)}), True
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> FederatedIncrementalJob | None:
-    """Read a job that never changes: it is asked for at every look at a run."""
-    try:
-        json.loads(text)
-        return FederatedIncrementalJob.model_validate_json(text)
-    except (ValueError, ValidationError, RecursionError):
-        return None
 
 
 def _resolved(job: FederatedIncrementalJob) -> Object:
