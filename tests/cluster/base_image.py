@@ -86,6 +86,19 @@ def archives(images: Sequence[str] = IMAGES) -> tuple[Archive, ...]:
         return tuple(found)
 
 
+def base_archives(folder: Path) -> dict[str, Path]:
+    """Write the base image and the one to build in into `folder`, for other tools; return their names.
+
+    Raises as `archives` does.
+    """
+    _folder().mkdir(parents=True, exist_ok=True)
+    with locked(_folder() / ".lock"):
+        found = {name: folder / f"{number}.tar" for number, name in enumerate(_base_images())}
+        for name, path in found.items():
+            _run(["buildah", "push", "--quiet", name, f"docker-archive:{path}:{name}"], f"archive of {name}")
+    return found
+
+
 def _folder() -> Path:
     return cache_folder() / "images"
 
