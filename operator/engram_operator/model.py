@@ -131,6 +131,8 @@ class PodView:
     main: ContainerView | None
     memory_limit: str
     """Of the main container; empty: none."""
+    image: str = ""
+    """Of the main container, as its template names it."""
     memory_peak: int = 0
     """Bytes that its process is known to have used; 0: unknown. Told by the aggregator, not by Kubernetes."""
 
@@ -172,6 +174,7 @@ class PodView:
             conditions=conditions_of(status),
             main=next((item for item in containers if item.name == MAIN_CONTAINER), None),
             memory_limit=str(limits.get("memory", "")),
+            image=str(mains[0].get("image") or "") if mains else "",
         )
 
 

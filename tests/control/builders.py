@@ -142,6 +142,7 @@ def pod(
         conditions={**known, **(conditions or {})},
         main=main if main is not None else (container() if ready else None),
         memory_limit="",
+        image="engram-runtime:test",
     )
     return replace(view, **changes)
 

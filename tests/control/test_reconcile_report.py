@@ -321,6 +321,19 @@ def test_the_pod_runs_where_and_as_the_aggregator_may() -> None:
     assert "ONLY" not in {item["name"] for item in main_of(world)["env"]}
 
 
+@pytest.mark.parametrize("policy", ["Running", "All"])
+@pytest.mark.parametrize("spec", [EMPTY_DIR, {}])
+def test_the_image_is_the_one_that_wrote_the_record(spec: dict[str, Any], policy: str) -> None:
+    world = up(runPolicy={"cleanPodPolicy": policy}, **spec)
+    world.settings = replace(world.settings, image="engram-runtime:next")  # the operator was upgraded
+    serving(world)
+    world.settle()
+    world.changes["live"] = None
+    done(world)
+    world.settle()
+    assert main_of(world)["image"] == "engram-runtime:test"
+
+
 def test_a_pod_that_fetches_prefers_nodes_with_the_clusters_network() -> None:
     world = up(aggregator={"placement": "any"})
     serving(world)

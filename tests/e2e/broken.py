@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engram.spec.names import MAIN_CONTAINER, Role
+from engram.spec.names import MAIN_CONTAINER, Label, Role
 from engram_operator.settings import PREFIX
 from tests.cluster.api import Api, Object
 from tests.cluster.containerd import ctr
@@ -169,5 +169,5 @@ def default_image(deployment: Kubectl, image: str) -> Iterator[None]:
 
 def generations_of(api: Api, jobs: Jobs) -> dict[str, int]:
     """Return how often the specs of the batch Jobs were changed."""
-    found = api.list("Job", jobs.namespace)
+    found = api.list("Job", jobs.namespace, f"{Label.ROLE}!={Role.REPORT}")
     return {item["metadata"]["name"]: item["metadata"]["generation"] for item in found}

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from urllib3.exceptions import HTTPError
 
-from engram.spec.names import KIND, STATUS_PATH, STATUS_PORT, Condition, Phase, Reason, Role
+from engram.spec.names import KIND, STATUS_PATH, STATUS_PORT, Condition, Label, Phase, Reason, Role
 from engram_operator.manifests.names import aggregation_name
 from tests.cluster import binaries
 from tests.cluster.api import ApiError, Object
@@ -184,8 +184,14 @@ class Training:
         return found[0]
 
     def uids(self) -> set[str]:
-        """Return the uids of the job's pods: who is still there has not been replaced."""
-        return {pod["metadata"]["uid"] for pod in self.jobs.pods(self.name)}
+        """Return the uids of the run's pods: who is still there has not been replaced.
+
+        The report's pod comes when the run is over, and is none of them.
+        """
+        pods = self.jobs.pods(self.name)
+        return {
+            pod["metadata"]["uid"] for pod in pods if pod["metadata"]["labels"][Label.ROLE] != Role.REPORT
+        }
 
     def _look(self) -> Sample:
         try:

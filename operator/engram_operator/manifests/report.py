@@ -49,13 +49,17 @@ _OF_THE_AGGREGATOR = (
 _OF_ITS_MAIN = ("image", "imagePullPolicy")
 
 
-def report_job(job: FederatedIncrementalJob, settings: Settings, *, node: str = "") -> Object:
+def report_job(
+    job: FederatedIncrementalJob, settings: Settings, *, node: str = "", image: str = ""
+) -> Object:
     """Return the report's Job.
 
     Args:
         job: as it was started.
         settings: of the operator.
         node: where the aggregator ran last; a checkpoint on a hostPath is there and nowhere else.
+        image: that it ran; empty: it is not known any more. The default may be another one by now, and only
+            the version that wrote a record is sure to read it.
     """
     meta = metadata(job, report_name(job.name), Role.REPORT)
     spec = {
@@ -70,7 +74,7 @@ def report_job(job: FederatedIncrementalJob, settings: Settings, *, node: str = 
                 {ExitCode.CONFIGURATION: "FailJob", ExitCode.DATA: "FailJob", ExitCode.RETRY: "Ignore"}
             )
         },
-        "template": _template(job, settings, node),
+        "template": _template(job, settings, node, image),
     }
     return batch_job(meta, spec)
 
@@ -81,7 +85,7 @@ def report_config_map(job: FederatedIncrementalJob, files: Mapping[str, str]) ->
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(files)}
 
 
-def _template(job: FederatedIncrementalJob, settings: Settings, node: str) -> Object:
+def _template(job: FederatedIncrementalJob, settings: Settings, node: str, image: str) -> Object:
     wanted, source, limit = job.spec.aggregator, record_source(job), job.spec.report.deadline_seconds
     mounted = reporter_volumes(job, checkpoint=source == "checkpoint")
     record = f"{MountPath.CHECKPOINT}/{job.metadata.uid}"
@@ -98,7 +102,7 @@ def _template(job: FederatedIncrementalJob, settings: Settings, node: str) -> Ob
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "containers": [
                 {
-                    **main_container(wanted.image or settings.image, settings, mounted),
+                    **main_container(image or wanted.image or settings.image, settings, mounted),
                     "command": ["engram", "reporter"],
                     "args": ["--record", record, "--deadline", str(min(RECORD_SECONDS, limit // 2 or 1))],
                     "env": reporter_environment(job),

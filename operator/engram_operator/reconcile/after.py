@@ -43,9 +43,7 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
         return Plan(delete=(Removal(KIND, meta["name"], meta.get("uid", "")),))
     clean = policy.get("cleanPodPolicy", "Running")
     present = [
-        job
-        for job in observed.jobs.values()
-        if not job.deleting and not (awaited and job.role == Role.REPORT)
+        job for job in observed.jobs.values() if not job.deleting and not (awaited and _needed(job, observed))
     ]
     unfinished = [job for job in present if clean == "Running" and _unfinished(job)]
     grace = (completed + ENDS_WITHIN - now).total_seconds() if holds(status, Condition.COMPLETE) else 0.0
@@ -60,6 +58,14 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
         status=plan.status or _seen(raw),
         wake_after=soonest(waits),
     )
+
+
+def _needed(job: JobView, observed: Observed) -> bool:
+    """Whether the report needs a batch Job: its own, and before that the ended aggregator's, whose pod says
+    which image it ran.
+    """
+    made = any(view.role == Role.REPORT for view in observed.jobs.values())
+    return job.role == Role.REPORT or (job.role == Role.AGGREGATOR and not made and not _unfinished(job))
 
 
 def _unfinished(job: JobView) -> bool:

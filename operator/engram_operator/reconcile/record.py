@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engram.spec.names import Condition, Phase, Reason
+from engram.spec.names import Condition, Phase, Reason, Role
 from engram_operator.manifests.names import report_name
 from engram_operator.manifests.record import record_source
 from engram_operator.manifests.report import report_job
-from engram_operator.model import JobView, Object, Removal
+from engram_operator.model import JobView, Object, Observed, Removal
 from engram_operator.reconcile.run import Run
 from engram_operator.status import Statement, Statements, phase_of, view
 from engram_operator.status.census import Member
@@ -81,7 +81,16 @@ def fetching(run: Run, ended: Phase | None) -> Fetching:
             trouble or f"{done} The report's pod fetches the record from the aggregator.",
         ),
     }
-    return Fetching(() if blocked or made is not None else (report_job(job, run.settings),), (), said)
+    create = (
+        () if blocked or made is not None else (report_job(job, run.settings, image=image_of(run.observed)),)
+    )
+    return Fetching(create, (), said)
+
+
+def image_of(observed: Observed) -> str:
+    """Return the image that the aggregator ran last; empty: its pods are gone."""
+    pods = [pod for pod in observed.pods if pod.role == Role.AGGREGATOR]
+    return max(pods, key=lambda pod: (pod.created is not None, pod.created)).image if pods else ""
 
 
 def _taken_back(run: Run, made: JobView | None) -> Fetching:

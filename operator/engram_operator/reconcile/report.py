@@ -28,6 +28,7 @@ from engram_operator.model import (
 from engram_operator.reconcile.children import differs
 from engram_operator.reconcile.effective import effective
 from engram_operator.reconcile.outcome import soonest
+from engram_operator.reconcile.record import image_of
 from engram_operator.settings import Settings
 from engram_operator.status import Statement
 from engram_operator.status.conditions import merge
@@ -74,7 +75,7 @@ def _first(
     if blocked:
         return plan
     node = str((raw["status"].get("aggregator") or {}).get("node") or "")
-    return replace(plan, create=(report_job(job, settings, node=node),))
+    return replace(plan, create=(report_job(job, settings, node=node, image=image_of(observed)),))
 
 
 def _blocked(job: FederatedIncrementalJob, observed: Observed) -> str:
