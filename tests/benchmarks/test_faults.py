@@ -15,4 +15,4 @@ def test_the_table_is_the_committed_measurement() -> None:
     assert measured["command"] in page
     missing = [line(row) for row in measured["rows"] if line(row) not in page]
     assert not missing, "write into docs/faults.md:\n" + "\n".join(missing)
-    assert len(measured["rows"]) == 12
+    assert len(measured["rows"]) == 14
