@@ -200,6 +200,14 @@ def test_a_record_that_nobody_fetched_is_gone_with_its_pod() -> None:
     assert world.events[-2:] == [Reason.FINISHED, Reason.REPORT_FAILED]
 
 
+def test_a_pod_that_ended_unheard_before_its_jobs_verdict_makes_no_report_job() -> None:
+    world = up(**EMPTY_DIR)
+    world.pods = (ended(None, 0), *FLEET[1:])  # its Job's own event is still to come
+    world.settle()
+    assert REPORT not in world.jobs
+    assert status(world)["phase"] != Phase.REPORTING
+
+
 def test_a_record_behind_a_name_that_is_taken_says_so() -> None:
     world = up(**EMPTY_DIR)
     serving(world)

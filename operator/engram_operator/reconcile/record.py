@@ -64,8 +64,9 @@ def fetching(run: Run, ended: Phase | None) -> Fetching:
     made = run.observed.jobs.get(name)
     if ended is None:
         return _taken_back(run, made) if live is not None else Fetching()
-    if live is not None and live.status.get("recordServed") is not True:
-        return Fetching()  # its record is not ready yet
+    served = phase_of(run.status) is Phase.REPORTING if live is None else live.status.get("recordServed")
+    if served is not True:
+        return Fetching()  # its record is not ready yet, or went with a pod that ended unheard
     blocked = run.observed.namespace_terminating or f"Job/{name}" in run.observed.foreign
     reason, done = (
         (Reason.FINISHED, "All tasks are done.")
