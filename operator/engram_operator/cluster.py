@@ -18,6 +18,7 @@ from engram_operator import evidence
 from engram_operator.api import APPLY_PATCH, JSON, MERGE_PATCH, Api, path_of
 from engram_operator.errors import ApiError, OperatorError, StaleError
 from engram_operator.events import build_event
+from engram_operator.manifests.names import spec_name
 from engram_operator.memory import Memory
 from engram_operator.model import JobKey, Live, Note, Object, Observed, Patch, Plan, Removal
 from engram_operator.observing import Clock, Observer, Sight, Tables
@@ -218,6 +219,9 @@ class Cluster:
         known.terminating = False
         if kind == "Job":
             self._tables.jobs.put(answer)
+        elif kind == "ConfigMap" and name == spec_name(key.name):
+            # Else the next look would hold the job against what an earlier, refused spec had left.
+            known.config = answer
 
 
 async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> list[OperatorError]:

@@ -6,7 +6,7 @@ import pytest
 
 from engram.spec import parse_job
 from engram_operator.manifests import with_checkpoint
-from engram_operator.model import Credentials
+from engram_operator.model import Credentials, Plan
 from tests.control.builders import CREDENTIALS, ago, job_object
 from tests.control.edge import KEY, batch_job, child, edge, raw_pod, refusing, run, secret
 
@@ -69,6 +69,20 @@ def test_what_was_read_is_believed_for_a_while() -> None:
             assert len(it.server.asked) == asked
             it.clock.seconds += 30.0
             assert (await it.look(30.0)).observed.complete
+
+    run(scenario())
+
+
+def test_what_was_written_is_what_a_job_was_started_with() -> None:
+    async def scenario() -> None:
+        async with edge() as it:
+            await it.job()
+            await it.server.put(child("ConfigMap", "digits-spec", data={"job.yaml": "refused"}))
+            await it.look()
+            mended = child("ConfigMap", "digits-spec", data={"job.yaml": "mended"})
+            await it.carry_out(Plan(apply=(mended,)))
+            found = (await it.look()).observed.objects["ConfigMap/digits-spec"]
+            assert found["data"] == {"job.yaml": "mended"}
 
     run(scenario())
 

@@ -643,6 +643,24 @@ def test_suspend_and_resume() -> None:
     assert active + 50 <= status(world)["activeSeconds"] <= active + 60
 
 
+def test_pods_that_are_still_going_when_a_rest_ends_are_not_the_run() -> None:
+    world = up()
+    edit(world, suspend=True)
+    world.settle()
+    edit(world, suspend=False)
+    going = tuple(replace(pod, deleting=world.now) for pod in FLEET)
+    world.pods, world.changes["live"] = going, live(round=9)
+    plans = world.settle()
+    assert status(world)["phase"] == Phase.STARTING
+    assert not any(plan.poll for plan in plans), "it would be read what the one before says"
+    world.pods, world.changes["live"] = (FLEET[0], *going[1:]), None
+    world.settle()
+    assert status(world)["phase"] == Phase.STARTING
+    world.pods = FLEET
+    world.settle()
+    assert status(world)["phase"] == Phase.RUNNING
+
+
 def test_suspend_is_refused_without_a_durable_checkpoint() -> None:
     world = up(aggregator={})
     edit(world, suspend=True)

@@ -165,7 +165,7 @@ def _running(run: Run) -> Plan:
         create=(*plan.create, *reporting.create),
         delete=(*plan.delete, *reporting.delete),
         wake_after=soonest(waits),
-        poll=situation.aggregator_up,
+        poll=situation.readable,
     )
     return with_status(plan, run.raw, statements, content, run.now)
 

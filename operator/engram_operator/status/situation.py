@@ -14,7 +14,7 @@ from engram.spec.job import FederatedIncrementalJob
 from engram.spec.names import Condition, Reason
 from engram.spec.validation import sampled_workers
 from engram_operator.model import NodeView
-from engram_operator.status.census import Census
+from engram_operator.status.census import Census, Member
 from engram_operator.status.conditions import Statement, Statements
 from engram_operator.status.explain import offline_since
 from engram_operator.status.figures import Figures
@@ -60,9 +60,22 @@ class Situation:
 
     @property
     def running(self) -> bool:
-        """Whether the run has come up: enough pods run, or a round has begun. It stays so until it rests."""
-        enough = self.aggregator_up and self.census.count("running", "done") >= self.needed
-        return self.was_running or enough or (self.figures.live and self.figures.started)
+        """Whether the run has come up: enough pods run, or a round has begun. It stays so until it rests.
+
+        Pods that are going say nothing: after a rest cut short they are still those from before it.
+        """
+        if self.was_running:
+            return True
+        if not _stays(self.census.aggregator):
+            return False
+        there = sum(worker.state == "done" or _stays(worker) for worker in self.census.workers)
+        enough = self.aggregator_up and there >= self.needed
+        return enough or (self.figures.live and self.figures.started)
+
+    @property
+    def readable(self) -> bool:
+        """Whether what the aggregator says of itself is of this run, not of one before a rest."""
+        return self.aggregator_up and (self.was_running or _stays(self.census.aggregator))
 
     def findings(self) -> tuple[Finding, ...]:
         """Return everything that is not fine, worst first."""
@@ -149,6 +162,11 @@ class Situation:
             "workers back, or lower aggregation.quorum in a new job"
         )
         return (Finding(Reason.QUORUM_NOT_REACHED, message),)
+
+
+def _stays(member: Member) -> bool:
+    """Return whether a member has a pod that runs and was not told to go."""
+    return member.state == "running" and member.pod is not None and member.pod.deleting is None
 
 
 def quorum_of(job: FederatedIncrementalJob, workers: int) -> int:
