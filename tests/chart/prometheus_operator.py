@@ -19,7 +19,7 @@ def prometheus_operator_crds() -> dict[str, Path]:
         go = binaries.go_command()
     except binaries.Unavailable as reason:
         unavailable(str(reason))
-    command = [go, "mod", "download", "-json", MODULE]
+    command = [str(go), "mod", "download", "-json", MODULE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     if done.returncode:
         unavailable(f"{MODULE} cannot be fetched: {done.stdout.strip() or done.stderr.strip()}")
