@@ -130,6 +130,10 @@ def _template(*names: str, values: Mapping[str, Any] | None = None) -> str:
     return _OF_HELM.sub("", text).removeprefix("---\n")
 
 
+_WHOLE = ("resources", "affinity")
+"""Objects of Kubernetes, of which the schema knows the outermost fields: still one value each."""
+
+
 def read_values(chart: Path) -> Iterator[Value]:
     """Yield the values of a chart in order.
 
@@ -158,10 +162,6 @@ def read_values(chart: Path) -> Iterator[Value]:
     yield from below(yaml.compose(text), yaml.safe_load(text), schema["properties"], "")
 
 
-_WHOLE = ("resources", "affinity")
-"""Objects of Kubernetes, of which the schema knows the outermost fields: still one value each."""
-
-
 def _comment(lines: Sequence[str], at: int, column: int) -> str:
     """Return the comment that stands right above a line, as one line."""
     start, mark = at, " " * column + "# "
@@ -170,10 +170,10 @@ def _comment(lines: Sequence[str], at: int, column: int) -> str:
     return " ".join(line.removeprefix(mark) for line in lines[start:at]).replace("|", "\\|")
 
 
-def stale_files(files: Mapping[str, Callable[[], str]]) -> dict[str, str]:
-    """Return the files that are missing or not what they should be, with their right text."""
+def stale_files(files: Mapping[str, Callable[[], str]], root: Path = ROOT) -> dict[str, str]:
+    """Return the files below `root` that are missing or not what they should be, with their right text."""
     wanted = {name: render() for name, render in files.items()}
-    return {name: text for name, text in wanted.items() if _text(ROOT / name) != text}
+    return {name: text for name, text in wanted.items() if _text(root / name) != text}
 
 
 def _text(path: Path) -> str | None:
@@ -184,20 +184,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m charts.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
-    check = parser.parse_args(arguments).check
-    files = dict(FILES)
-    if not check or binaries.lookup("helm") is not None:
-        files |= MANIFESTS
-    else:
-        print("deploy/ was not checked: Helm is not built yet (a test does both)", file=sys.stderr)
-    stale = stale_files(files)
+    parser.add_argument("root", nargs="?", type=Path, default=ROOT, help="where the files are written")
+    options = parser.parse_args(arguments)
+    files = FILES | MANIFESTS
+    if options.check and binaries.lookup("helm") is None:
+        print(
+            "deploy/ is not checked: Helm is not built yet (tests/chart builds it, and checks)",
+            file=sys.stderr,
+        )
+        files = FILES
+    stale = stale_files(files, options.root)
     for name, text in stale.items():
-        if check:
+        if options.check:
             print(f"{name} is stale: run `make generate`", file=sys.stderr)
-        else:
-            (ROOT / name).write_text(text, encoding="utf-8")
-            print(f"wrote {name}")
-    return 1 if check and stale else 0
+            continue
+        path = options.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {name}")
+    return 1 if options.check and stale else 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from tests.control.test_operator_process import DIGITS, all_made, children, look
 
 pytestmark = pytest.mark.control
 
+DEPLOY = CHART.parents[1] / "deploy"
+SYSTEM = "engram-system"
 LARGEST_RELEASE = 200_000
 """Bytes of the Secret in which Helm keeps a release; etcd takes 1.5 MB, and each revision has one."""
 ENFORCE = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
@@ -131,19 +133,21 @@ def test_install_upgrade_rollback_and_uninstall_under_a_running_job(
     helm.uninstall("engram")
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.usefixtures("bare")
-def test_a_crd_that_came_another_way_is_not_taken_silently(
-    control_plane: Cluster, api: Api, namespace: str
-) -> None:
-    helm = Helm(CHART, control_plane.kubeconfig, namespace)
-    control_plane.kubectl.apply(CRDS, flags=("--server-side",))
-    until_established(api, CRD_NAME)
-    with pytest.raises(HelmError, match=f'"{CRD_NAME}" in namespace "" exists and cannot be imported'):
-        helm.install("engram")
-    helm.uninstall("engram")
-    helm.install("engram", "--take-ownership")
-    helm.uninstall("engram")
-    assert api.get("CustomResourceDefinition", CRD_NAME)
+def test_what_was_deployed_another_way_is_taken_over_only_when_told(control_plane: Cluster) -> None:
+    helm, kubectl = Helm(CHART, control_plane.kubeconfig, SYSTEM), control_plane.kubectl.inside(SYSTEM)
+    control_plane.kubectl.apply(CRDS, DEPLOY, flags=("--server-side",))  # as `make deploy` does
+    try:
+        with pytest.raises(HelmError, match="exists and cannot be imported"):
+            helm.install("engram")
+        helm.uninstall("engram")
+        before = kubectl.get("deployment", "engram-operator")["metadata"]["uid"]
+        helm.install("engram", "--take-ownership")
+        assert kubectl.get("deployment", "engram-operator")["metadata"]["uid"] == before
+        helm.uninstall("engram")
+    finally:
+        control_plane.kubectl.run("delete", "--ignore-not-found", f"--filename={DEPLOY}", seconds=120)
 
 
 @pytest.fixture
@@ -160,7 +164,7 @@ def anna(control_plane: Cluster, namespace: str) -> Path:
 @pytest.fixture
 def user_roles(control_plane: Cluster) -> Iterator[None]:
     """What the administrator of the cluster installs beside the CRD."""
-    roles = CHART.parents[1] / "deploy" / "rbac-users.yaml"
+    roles = DEPLOY / "rbac-users.yaml"
     control_plane.kubectl.apply(roles, flags=("--server-side",))
     yield
     control_plane.kubectl.run("delete", "--ignore-not-found", f"--filename={roles}")

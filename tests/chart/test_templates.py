@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from charts.generate import FILES, MANIFESTS, stale_files
 from engram import __version__
 from engram.spec.crd import build_crd
 from engram.spec.names import STATUS_PORT, STATUS_PORT_NAME, Label, Role
@@ -31,10 +30,6 @@ EVERYTHING: Values = {
     "jobs": {"networkPolicy": True, "hostPaths": {"restrict": True, "allowed": ["/data"]}},
     "prometheus": {"monitor": {"enabled": True, "kind": "ServiceMonitor"}, "rules": {"enabled": True}},
 }
-
-
-def test_generated_files_are_up_to_date(helm: Helm) -> None:
-    assert sorted(stale_files(FILES | MANIFESTS)) == [], "run `make generate`"
 
 
 def test_helm_finds_nothing_to_complain_of(helm: Helm) -> None:
