@@ -64,6 +64,16 @@ def test_prometheus_takes_the_rules_and_fires_them_as_they_should(
     run(promtool, tmp_path, "test", "rules", CASES.name)
 
 
+def test_prometheus_takes_the_configuration_in_the_guide(promtool: str, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", guide, re.DOTALL)
+    discovery = "kubernetes_sd_configs: [{role: pod}]"
+    assert discovery in text
+    # Debian builds Prometheus without it.
+    (tmp_path / "prometheus.yaml").write_text(text.replace(discovery, "static_configs: []"), encoding="utf-8")
+    run(promtool, tmp_path, "check", "config", "prometheus.yaml")
+
+
 def test_a_changed_threshold_counts(promtool: str, helm: Helm, tmp_path: Path) -> None:
     """The cases are no fair-weather friends: with another time one of them fails."""
     values = {"prometheus": {"rules": {"enabled": True, "workerDisconnectedFor": "15m"}}}
