@@ -38,6 +38,7 @@ check: install ## Linters, types, layers, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m engram.spec.generate --check
+	$(BIN)/python -m charts.generate --check
 
 test-unit: install ## The fast tests only: no processes, no browser, no cluster
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not process and not browser and not control and not nodes"
@@ -72,8 +73,9 @@ test-slow: install ## Long trainings: the reference figures of digits and Fashio
 test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an interpreter that has it (docs/sedna.md)
 	$(BIN)/pytest -m sedna -rs
 
-generate: install ## Make the CRD and the field reference again from the types
+generate: install ## Make the CRD and the field reference again from the types, the manifests of deploy/ from the chart
 	$(BIN)/python -m engram.spec.generate
+	$(BIN)/python -m charts.generate
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix

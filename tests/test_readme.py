@@ -11,7 +11,8 @@ from engram.spec import load_yaml, parse_job
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md")) + sorted(ROOT.glob("examples/*.md"))
+FOLDERS = (".", "docs/**", "examples", "charts/**", "deploy", "images")
+PAGES = [page for folder in FOLDERS for page in sorted(ROOT.glob(f"{folder}/*.md"))]
 
 
 def figures(row: dict[str, Any]) -> str:

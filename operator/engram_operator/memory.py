@@ -30,7 +30,7 @@ class Known:
     """Whether the namespace is being deleted."""
     leftovers_since: float | None = None
     config: Object | None = None
-    """The ConfigMap `<job>-spec` as it was read or written last: what the job was started with never changes."""
+    """The ConfigMap `<job>-spec` as it was read or written last: what a job started with never changes."""
 
 
 class Memory:

@@ -74,7 +74,7 @@ class Cluster:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build missing programs before the first test that needs a cluster: it takes longer than a test may."""
     wanted = any(item.get_closest_marker(name) for item in session.items for name in ("control", "nodes"))
-    missing = [name for name in binaries.CONTROL_PLANE if binaries.lookup(name) is None]
+    missing = [name for name in (*binaries.CONTROL_PLANE, "helm") if binaries.lookup(name) is None]
     if wanted and missing and not session.config.option.collectonly:
         print(f"\nbuilding {', '.join(missing)}: some minutes, once", flush=True)
         for name in missing:

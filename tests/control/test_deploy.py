@@ -1,4 +1,4 @@
-"""deploy/: manifests that the API server takes, and an operator that works with exactly these rights."""
+"""deploy/ and the chart: what the API server takes, and an operator that works with exactly these rights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,11 @@ from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.audit import Request, requests
 from tests.cluster.fake_kubelet import Ending, FakeKubelet, end_pod
 from tests.cluster.fixtures import Cluster, FakeNodes
+from tests.cluster.helm import Helm
 from tests.cluster.waiting import NotYet, until
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY, CHART = ROOT / "deploy", ROOT / "charts" / "engram"
 SYSTEM, OPERATOR = "engram-system", "engram-operator"
 NODES = {("", "nodes", "get"), ("", "nodes", "list")}
 """Rights that a namespaced operator does without."""
@@ -89,16 +91,19 @@ def test_secrets_are_never_listed_and_nothing_is_granted_by_wildcard() -> None:
     assert not [right for right in CLUSTER_RIGHTS if "*" in right]
 
 
-def test_people_get_their_rights_through_edit_and_view_alone() -> None:
+def test_people_get_their_rights_through_view_edit_and_admin_alone() -> None:
     roles = {item["metadata"]["name"]: item for item in documents("rbac-users.yaml")}
     aggregated = {
         name: {label for label in role["metadata"]["labels"] if "aggregate-to" in label}
         for name, role in roles.items()
     }
     prefix = "rbac.authorization.k8s.io/aggregate-to-"
-    assert aggregated == {"engram-edit": {f"{prefix}edit"}, "engram-view": {f"{prefix}view"}}
+    assert aggregated == {f"engram-{role}": {f"{prefix}{role}"} for role in ("view", "edit", "admin")}
     assert {verb for _, _, verb in rights(roles["engram-view"])} == {"get", "list", "watch"}
     assert rights(roles["engram-edit"]) > rights(roles["engram-view"])
+    # What a namespace's admin grants an operator must be the admin's own: `edit` has the rest.
+    ours = {right for right in NAMESPACED_RIGHTS if right[0] == GROUP}
+    assert ours <= rights(roles["engram-edit"]) | rights(roles["engram-admin"])
 
 
 def test_images_are_of_this_version_and_settings_exist() -> None:
@@ -181,26 +186,24 @@ def test_view_and_edit_know_jobs(
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("roles", "crd")
 @pytest.mark.parametrize("mode", ["cluster", "namespaced"])
+@pytest.mark.parametrize("source", ["manifests", "chart"])
 def test_a_job_from_quota_to_removal_with_exactly_these_rights(
-    control_plane: Cluster, namespace: str, fake_node: FakeNodes, tmp_path: Path, mode: str
+    control_plane: Cluster, namespace: str, fake_node: FakeNodes, tmp_path: Path, source: str, mode: str
 ) -> None:
-    api, kubectl = control_plane.api, control_plane.kubectl.inside(namespace)
+    api, watched = control_plane.api, [] if mode == "cluster" else [namespace]
     log, since = control_plane.audit_log, datetime.now(UTC)
-    if mode == "cluster":
-        kubectl.run("apply", "--server-side", f"--filename={DEPLOY / 'rbac-cluster.yaml'}")
-    else:
-        kubectl.run("apply", "--server-side", f"--filename={DEPLOY / 'namespaced'}")
-    allow_proxy(control_plane, "" if mode == "cluster" else namespace)
     fake_node("fake-cloud")
     api.create(volume(namespace))
     api.create(quota(namespace))
-    options = [] if mode == "cluster" else [f"--namespaces={namespace}"]
-    kubeconfig = control_plane.kubeconfig_of(SYSTEM, OPERATOR, tmp_path)
-    with operator(kubeconfig, tmp_path / "operator.log", *options):
-        live_through(api, namespace, expose="NodePort" if mode == "cluster" else "ClusterIP")
+    grant = grant_by_manifests if source == "manifests" else grant_by_chart
+    with grant(control_plane, namespace, watched) as (system, account):
+        allow_proxy(control_plane, system, account, *watched)
+        kubeconfig = control_plane.kubeconfig_of(system, account, tmp_path)
+        with operator(kubeconfig, tmp_path / "operator.log", f"--namespaces={','.join(watched)}"):
+            live_through(api, namespace, expose="NodePort" if mode == "cluster" else "ClusterIP")
 
     allowed = (CLUSTER_RIGHTS if mode == "cluster" else NAMESPACED_RIGHTS) | {LAPTOP}
-    asked = list(requests(log, user=f"system:serviceaccount:{SYSTEM}:{OPERATOR}", since=since))
+    asked = list(requests(log, user=f"system:serviceaccount:{system}:{account}", since=since))
     refused = [right_of(item) for item in asked if item.code == 403 and item.resource != LAPTOP[1]]
     used = {right_of(item) for item in asked if item.resource}
     used -= {("authorization.k8s.io", "selfsubjectaccessreviews", "create")}  # everybody may
@@ -212,6 +215,26 @@ def test_a_job_from_quota_to_removal_with_exactly_these_rights(
         used -= NODES
     assert used - allowed == set()
     assert allowed - used - set(SELDOM) - APPLIED - {LAPTOP} == set()
+
+
+@contextmanager
+def grant_by_manifests(cluster: Cluster, namespace: str, watched: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Apply the roles of deploy/; yield namespace and name of the service account that has them."""
+    files = DEPLOY / "namespaced" if watched else DEPLOY / "rbac-cluster.yaml"
+    cluster.kubectl.inside(namespace).run("apply", "--server-side", f"--filename={files}")
+    yield SYSTEM, OPERATOR
+
+
+@contextmanager
+def grant_by_chart(cluster: Cluster, namespace: str, watched: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Install the chart in `namespace`; yield namespace and name of its service account."""
+    helm = Helm(CHART, cluster.kubeconfig, namespace)
+    others = {"crds": {"enabled": False}, "userRoles": {"create": False}}
+    helm.install("lab", values={"watchNamespaces": watched, **others})
+    try:
+        yield namespace, "lab-operator"
+    finally:
+        helm.uninstall("lab")
 
 
 def live_through(api: Api, namespace: str, *, expose: str) -> None:
@@ -275,13 +298,13 @@ def quota(namespace: str) -> Object:
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": {"hard": {"pods": "0"}}}
 
 
-def allow_proxy(cluster: Cluster, namespace: str) -> None:
-    """Grant what an operator outside the cluster needs in addition; empty: in the whole cluster."""
+def allow_proxy(cluster: Cluster, system: str, account: str, namespace: str = "") -> None:
+    """Grant what an operator outside the cluster needs in addition; no namespace: in the whole cluster."""
     kind = "role" if namespace else "clusterrole"
-    kubectl = cluster.kubectl.inside(namespace or SYSTEM)
+    kubectl = cluster.kubectl.inside(namespace or system)
     name = LAPTOP_ROLE
     kubectl.apply(kubectl.run("create", kind, name, "--verb=get", "--resource=services/proxy", *DRY_RUN))
-    subject = f"--serviceaccount={SYSTEM}:{OPERATOR}"
+    subject = f"--serviceaccount={system}:{account}"
     kubectl.apply(kubectl.run("create", f"{kind}binding", name, f"--{kind}={name}", subject, *DRY_RUN))
 
 
