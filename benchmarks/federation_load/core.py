@@ -13,7 +13,8 @@ import time
 
 from engram.federation.actions import SendConsolidate, SendTrain
 from engram.federation.events import ConsolidatedIn, Event, Joined, UpdateIn
-from engram.federation.machine import Machine, Plan
+from engram.federation.machine import Machine
+from engram.federation.plan import Plan
 
 
 def simulated(workers: int, rounds: int) -> list[float]:
