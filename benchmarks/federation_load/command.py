@@ -82,7 +82,7 @@ def main() -> int:
     for row in known_rows(sizes, python is not None):
         rows.append(row)
         print(line_of(row))
-    core = simulated(CORE, CORE_ROUNDS)
+    core = simulated(CORE, CORE_ROUNDS).rounds
     print(f"\nthe round machine alone, {CORE:,} workers: {sum(core) / len(core):.3f} s a round")
     if options.json is not None:
         facts = {

@@ -16,6 +16,8 @@ class Cursor:
     """The next round to run; 0: the task's consolidation."""
     members: tuple[str, ...] = ()
     """Workers known to the run, sorted; grows and shrinks with elastic groups only."""
+    pace: tuple[float, ...] = ()
+    """Median seconds of the workers in the last rounds, the newest last; empty without a straggler factor."""
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,9 @@ def _parse(data: bytes) -> Snapshot:
     cursor = meta["cursor"]
     return Snapshot(
         job_digest=meta["job_digest"],
-        cursor=Cursor(cursor["task"], cursor["round"], tuple(cursor["members"])),
+        cursor=Cursor(
+            cursor["task"], cursor["round"], tuple(cursor["members"]), tuple(cursor.get("pace", ()))
+        ),
         begun=meta["begun"],
         weights=tensors.get("weights", EMPTY),
         learner=tensors.get("learner", EMPTY),

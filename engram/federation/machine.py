@@ -9,13 +9,13 @@ that the machine needs to remember.
                  └─► evaluate, where workers do it ◄─┘
 
 Every stage but the last asks a set of workers, with a quorum and a deadline: it closes when all are in, or
-when the deadline has passed and the quorum is in.
+when the deadline has passed and the quorum is in. A round's deadline may come earlier: see `pace`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from engram.errors import QuorumError
@@ -34,9 +34,6 @@ from engram.federation.actions import (
     Hold,
     OpenStage,
     Refuse,
-    SendConsolidate,
-    SendEvaluate,
-    SendTrain,
     SumEvaluations,
 )
 from engram.federation.events import (
@@ -53,47 +50,16 @@ from engram.federation.events import (
     asked_by,
     position_of,
 )
-from engram.federation.sampling import Quorum, sample
+from engram.federation.pace import remembered
+from engram.federation.plan import Plan
+from engram.federation.sampling import sample
+from engram.federation.stage import Asking, Stage
 from engram.spec.names import split_worker_name
 
-Asking: TypeAlias = Literal["round", "consolidate", "evaluate"]
 Kind: TypeAlias = Literal["gather", "finished"] | Asking
 
 CONFIGURATION_EXIT = 42
 """A worker that ends with this code would end so again: the run fails at once."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a job fixes for the whole run."""
-
-    workers: tuple[str, ...]
-    rounds: tuple[int, ...]
-    """Rounds of each task."""
-    seed: int = 0
-    client_fraction: float = 1.0
-    quorum: Quorum = field(default_factory=Quorum)
-    deadline_seconds: float = 600.0
-    deadline_policy: Literal["Wait", "Fail"] = "Wait"
-    evaluate_on_workers: bool = False
-    evaluate_every_round: bool = False
-    elastic: bool = False
-    consolidates: bool = True
-    """False: workers know no tasks, so nobody is asked at a task's end."""
-
-
-@dataclass
-class _Stage:
-    """What the run waits for now."""
-
-    kind: Literal["gather"] | Asking
-    task: int
-    round: int
-    asked: set[str]
-    deadline: float
-    answered: set[str] = field(default_factory=set)
-    """Those asked whose answer is in; while gathering, those connected."""
-    degraded: bool = False
 
 
 class Machine:
@@ -101,20 +67,29 @@ class Machine:
 
     def __init__(self, plan: Plan, cursor: Cursor | None = None) -> None:
         self.plan = plan
-        self.cursor = cursor or Cursor(members=tuple(sorted(plan.workers)))
-        """Where a restart would continue: the start of the current stage, evaluation aside."""
+        self._cursor = cursor or Cursor(members=tuple(sorted(plan.workers)))
         if plan.elastic:
             # The groups may have other workers than when the checkpoint was written: gather those of now.
-            self.cursor = replace(self.cursor, members=tuple(sorted(plan.workers)))
-        self._members = set(self.cursor.members)
+            self._cursor = replace(self._cursor, members=tuple(sorted(plan.workers)))
+        self._members = set(self._cursor.members)
+        self._moved = False
+        """The cursor's members are those of before a change: sorted anew when somebody asks."""
         self._replicas: Mapping[str, int] = {}
         """Workers of each group, where their number has changed; an index beyond takes no part."""
         self._connected: set[str] = set()
         self._holds: dict[str, tuple[int, int]] = {}
-        self._stage: _Stage | None = None
+        self._stage: Stage | None = None
         self._finish: End | None = None
 
     # What others may know.
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where a restart would continue: the start of the current stage, evaluation aside."""
+        if self._moved:
+            self._cursor = replace(self._cursor, members=tuple(sorted(self._members)))
+            self._moved = False
+        return self._cursor
 
     @property
     def kind(self) -> Kind:
@@ -128,12 +103,14 @@ class Machine:
         """(task, round) of the current stage, round 0 at a task's end."""
         if self._stage is not None and self._stage.kind != "gather":
             return self._stage.task, self._stage.round
-        return self.cursor.task, self.cursor.round
+        return self._cursor.task, self._cursor.round
 
     @property
     def deadline(self) -> float | None:
         """When the current stage may close below all; None when no stage runs."""
-        return None if self._stage is None or self._finish is not None else self._stage.deadline
+        if self._stage is None or self._finish is not None:
+            return None
+        return self._stage.closes(self.plan, self._cursor.pace)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -170,7 +147,7 @@ class Machine:
 
     def keeps_state(self, answer: Answer, refusal: str) -> bool:
         """Return whether an answer that does not count still brings its worker's state."""
-        return refusal == "late" and answer == ConsolidatedIn(answer.worker, self.cursor.task - 1)
+        return refusal == "late" and answer == ConsolidatedIn(answer.worker, self._cursor.task - 1)
 
     # Events.
 
@@ -192,7 +169,7 @@ class Machine:
                     named = text if worker in text else f"{worker}: {text}"
                     actions += self._end(End("failed", named, code, cause))
             case UpdateIn() | ConsolidatedIn() | EvaluationIn():
-                actions += self._answered(event)
+                actions += self._answered(event, now)
             case Resized(replicas):
                 self._resized(replicas)
             case Tick():
@@ -200,12 +177,11 @@ class Machine:
         return actions + self._advance(now)
 
     def _start(self, now: float) -> list[Action]:
-        if self.cursor.task > len(self.plan.rounds):
+        task, round = self._cursor.task, self._cursor.round
+        if task > len(self.plan.rounds):
             return self._end(End("complete", ""))
         deadline = now + self.plan.deadline_seconds
-        self._stage = stage = _Stage(
-            "gather", self.cursor.task, self.cursor.round, set(self._members), deadline
-        )
+        self._stage = stage = Stage("gather", task, round, set(self._members), now, deadline)
         stage.answered = self._connected & stage.asked
         return []
 
@@ -220,7 +196,8 @@ class Machine:
         if self._rests(worker):
             return [Greet(worker), Hold(worker)]
         if worker not in self._members:
-            self._set_members(self._members | {worker})
+            self._members.add(worker)
+            self._moved = True
         if not stage.asked:
             # Everybody had left an elastic run: ask again, now that somebody is there.
             return [Greet(worker), *self._reopen(stage, now)]
@@ -228,7 +205,7 @@ class Machine:
             stage.asked.add(worker)
             stage.answered.add(worker)
         elif worker in stage.asked and worker not in stage.answered:
-            return self._order_of(worker, stage, greeted=False)
+            return self._order_of(worker, stage, now, greeted=False)
         return [Greet(worker), Hold(worker)]
 
     def _left(self, event: Left) -> None:
@@ -236,11 +213,13 @@ class Machine:
         stage = self._stage
         if stage is None:
             return
+        stage.pace.gone(event.worker)
         if stage.kind == "gather":
             stage.answered.discard(event.worker)
         if not (event.leaving and self.plan.elastic):
             return
-        self._set_members(self._members - {event.worker})
+        self._members.discard(event.worker)
+        self._moved = True
         if event.worker not in stage.answered:
             stage.asked.discard(event.worker)
 
@@ -249,15 +228,18 @@ class Machine:
         self._replicas = replicas
         resting = {worker for worker in self._members if self._rests(worker)}
         back = {worker for worker in self._connected if not self._rests(worker)}
-        self._set_members((self._members - resting) | back)
+        self._members = (self._members - resting) | back
+        self._moved = True
         if self._stage is not None:
             self._stage.asked -= resting - self._stage.answered
+            for worker in resting:
+                self._stage.pace.gone(worker)
 
     def _rests(self, worker: str) -> bool:
         group, index = split_worker_name(worker) or ("", 0)
         return index >= self._replicas.get(group, index + 1)
 
-    def _answered(self, event: Answer) -> list[Action]:
+    def _answered(self, event: Answer, now: float) -> list[Action]:
         task, round = position_of(event)
         reason = self.refusal(event)
         if reason is not None:
@@ -265,6 +247,7 @@ class Machine:
         stage = self._stage
         if stage is not None:
             stage.answered.add(event.worker)
+            stage.pace.answered(event.worker, now)
         self._holds.pop(event.worker, None)
         return [Acknowledge(event.worker, task, round)]
 
@@ -274,8 +257,8 @@ class Machine:
         stage = self._stage
         if stage is None or self._finish is not None:
             return []
-        have, needed = len(stage.answered), self._needed(stage)
-        overdue = now >= stage.deadline
+        have, needed = len(stage.answered), stage.needed(self.plan)
+        overdue = now >= stage.closes(self.plan, self._cursor.pace)
         # Nobody is asked when all have left an elastic run: that is a wait as well, not a stage that is done.
         if stage.asked and (have == len(stage.asked) or (overdue and have >= needed)):
             return self._close(stage, now)
@@ -283,20 +266,23 @@ class Machine:
             return []
         stage.degraded = True
         if self.plan.deadline_policy == "Fail":
-            shortage = QuorumError(self._shortage(stage, have, needed))
+            shortage = QuorumError(stage.shortage(self.plan, self.missing))
             return self._end(End("failed", str(shortage), shortage.exit_code, shortage.reason))
         return [Degraded(stage.task, stage.round, have, needed, self.missing)]
 
-    def _close(self, stage: _Stage, now: float) -> list[Action]:
+    def _close(self, stage: Stage, now: float) -> list[Action]:
         task, round = stage.task, stage.round
         workers = tuple(sorted(stage.answered))
         absent = tuple(sorted(stage.asked - stage.answered))
         match stage.kind:
             case "gather":
                 if self.plan.elastic:
-                    self._set_members(stage.answered)
+                    self._members, self._moved = set(stage.answered), True
                 return self._next(now)
             case "round":
+                if self.plan.straggler_factor is not None:
+                    pace = remembered(self._cursor.pace, stage.pace.closed(now))
+                    self._cursor = replace(self._cursor, pace=pace)
                 return [Aggregate(task, round, workers, absent), *self._evaluate(task, round, now)]
             case "consolidate":
                 return [CloseTask(task, workers, absent), *self._evaluate(task, 0, now)]
@@ -315,12 +301,12 @@ class Machine:
             following = (task + 1, 1)
         else:
             following = (task, round + 1 if round < self.plan.rounds[task - 1] else 0)
-        self.cursor = replace(self.cursor, task=following[0], round=following[1])
+        self._cursor = replace(self._cursor, task=following[0], round=following[1])
         return [Checkpoint(task, round, self.cursor), *self._next(now)]
 
     def _next(self, now: float) -> list[Action]:
         """Open what the cursor points at."""
-        task, round = self.cursor.task, self.cursor.round
+        task, round = self._cursor.task, self._cursor.round
         if task > len(self.plan.rounds):
             return self._end(End("complete", ""))
         if round == 0:
@@ -334,54 +320,26 @@ class Machine:
         asked = self.cursor.members
         if kind == "round":
             asked = sample(self.plan.seed, task, round, asked, self.plan.client_fraction)
-        self._stage = stage = _Stage(kind, task, round, set(asked), now + self.plan.deadline_seconds)
+        self._stage = stage = Stage(kind, task, round, set(asked), now, now + self.plan.deadline_seconds)
         actions: list[Action] = [OpenStage(kind, task, round, asked)]
         for worker in asked:
             if worker in self._connected:
-                actions += self._order_of(worker, stage, greeted=True)
+                actions += self._order_of(worker, stage, now, greeted=True)
         return actions
 
-    def _reopen(self, stage: _Stage, now: float) -> list[Action]:
+    def _reopen(self, stage: Stage, now: float) -> list[Action]:
         if stage.kind == "gather":
             return self._start(now)
         return self._open(stage.kind, stage.task, stage.round, now)
 
-    def _order_of(self, worker: str, stage: _Stage, *, greeted: bool) -> list[Action]:
+    def _order_of(self, worker: str, stage: Stage, now: float, *, greeted: bool) -> list[Action]:
         """Return what tells `worker` its part in the stage: the order, or to send the answer it holds."""
         holds = self._holds.pop(worker, None)
         if stage.kind != "evaluate" and holds == (stage.task, stage.round):
             return [Greet(worker, resend=True)]
-        order: Action
-        if stage.kind == "round":
-            order = SendTrain(worker, stage.task, stage.round)
-        elif stage.kind == "consolidate":
-            order = SendConsolidate(worker, stage.task)
-        else:
-            order = SendEvaluate(worker, stage.task, stage.round)
+        stage.pace.ordered(worker, now)
+        order = stage.order(worker)
         return [order] if greeted else [Greet(worker), order]
-
-    # Small questions.
-
-    def _needed(self, stage: _Stage) -> int:
-        if stage.kind == "gather" and self.plan.elastic:
-            return 1
-        return self.plan.quorum.of(len(stage.asked))
-
-    def _set_members(self, members: Iterable[str]) -> None:
-        self._members = set(members)
-        self.cursor = replace(self.cursor, members=tuple(sorted(self._members)))
-
-    def _shortage(self, stage: _Stage, have: int, needed: int) -> str:
-        what = {
-            "gather": "the start",
-            "round": f"round {stage.round} of task {stage.task}",
-            "consolidate": f"the end of task {stage.task}",
-        }.get(stage.kind, f"the evaluation of task {stage.task}")
-        return (
-            f"{what}: {have} of {needed} workers at the deadline of {self.plan.deadline_seconds:g} s, "
-            f"missing {', '.join(self.missing) or 'all'}; raise spec.aggregation.roundDeadlineSeconds, lower "
-            "quorum, or set deadlinePolicy: Wait"
-        )
 
     def _end(self, end: End) -> list[Action]:
         if self._finish is not None:

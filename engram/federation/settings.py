@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engram.federation.machine import Plan
+from engram.federation.plan import Plan
 from engram.federation.sampling import Quorum
 from engram.spec import FederatedIncrementalJob, aggregation_parameters
 from engram.spec.base import Spec
@@ -38,6 +38,8 @@ class Settings:
     """Workers beyond `workers` may join (partition local)."""
     consolidates: bool = True
     """Workers are asked at the end of a task; Sedna's know no tasks."""
+    take_turns: bool = False
+    """Workers train one after the other, so that the time they take says nothing: none of them is late."""
     groups: tuple[str, ...] = ()
     """Names of the worker groups that may grow when `elastic`."""
     heartbeat_seconds: float = 10.0
@@ -88,6 +90,7 @@ class Settings:
             quorum=Quorum.parse(aggregation.quorum),
             deadline_seconds=float(aggregation.round_deadline_seconds),
             deadline_policy=aggregation.deadline_policy,
+            straggler_factor=None if self.take_turns else aggregation.straggler_factor,
             evaluate_on_workers=self.evaluation.location == "workers",
             evaluate_every_round=self.evaluation.every == "round",
             elastic=self.elastic,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 from engram.errors import EngramError
@@ -104,7 +105,8 @@ def run_locally(
                 worker.name: composition.local_learner(worker) for worker in composition.job.workers()
             }
             store = CheckpointStore(directory.checkpoint)
-            aggregator = Aggregator(composition.settings(), composition.global_learner(), store, observers)
+            settings = replace(composition.settings(), take_turns=True)
+            aggregator = Aggregator(settings, composition.global_learner(), store, observers)
             status.restored(aggregator.history)
             outcome = run_in_process(aggregator, learners, stop)
         except (EngramError, MemoryError, OSError, RuntimeError) as error:

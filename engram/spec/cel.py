@@ -105,6 +105,11 @@ def _worker_rules() -> Iterator[Rule]:
         "int(self.aggregation.quorum) <= self.workers.map(w, w.replicas).sum()",
         "aggregation.quorum can never be reached: write at most the number of workers, or a percentage",
     )
+    yield Rule(
+        ("spec", "aggregation"),
+        "self.?stragglerFactor.orValue(-1.0) < 0.0 || type(self.quorum) != string || self.quorum != '100%'",
+        "stragglerFactor has no effect with quorum 100%: write a lower quorum such as 75%, or remove it",
+    )
 
 
 def _aggregator_rules() -> Iterator[Rule]:

@@ -124,6 +124,13 @@ class Aggregation(Spec):
         "Wait",
         description="Below the quorum at the deadline: Wait (Degraded, QuorumNotReached) or Fail the run.",
     )
+    straggler_factor: float | None = Field(
+        None,
+        gt=1,
+        le=1000,
+        description="A round that has its quorum waits so many times the median time of the workers, never "
+        "longer than roundDeadlineSeconds; null: roundDeadlineSeconds alone.",
+    )
     client_fraction: float = Field(1.0, gt=0, le=1, description="Share of the workers sampled in each round.")
     weighting: Literal["used", "labelled", "uniform"] = Field(
         "used",

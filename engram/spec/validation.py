@@ -56,6 +56,7 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *_check_parameters(spec),
         *_check_workers(spec),
         *_check_quorum(spec),
+        *_check_straggler_factor(spec),
         *_check_aggregation_rule(spec),
         *_check_aggregator(spec),
         *_check_objects(spec),
@@ -253,6 +254,21 @@ def _check_quorum(spec: JobSpec) -> Iterator[Problem]:
             field,
             f"{quorum} can never be reached: {asked}",
             f"write at most {sampled}",
+        )
+
+
+def _check_straggler_factor(spec: JobSpec) -> Iterator[Problem]:
+    """Nobody is late in a round that waits for everybody."""
+    aggregation, sampled = spec.aggregation, sampled_workers(spec)
+    if aggregation.straggler_factor is None:
+        return
+    quorum = aggregation.quorum
+    grows = spec.dataset.partition.method == "local"
+    if quorum == "100%" or (quorum == sampled and not grows):
+        yield Problem(
+            "spec.aggregation.stragglerFactor",
+            f"has no effect with quorum {quorum}: a round waits for all {_count(sampled, 'worker')}",
+            "lower aggregation.quorum, for example to 75%, or remove it",
         )
 
 

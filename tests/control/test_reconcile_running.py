@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from engram.spec.names import Condition, Phase, Reason, SpecKey
-from engram_operator.model import ConditionView, Live, PodView
+from engram_operator.model import ConditionView, Live, Object, PodView
 from tests.control.builders import (
     DURABLE,
     ago,
@@ -212,6 +212,17 @@ def test_degraded_and_well_again(
     assert says(world, Condition.DEGRADED) == ("False", Reason.AS_EXPECTED)
     assert says(world, Condition.STALLED) == ("False", Reason.AS_EXPECTED)
     assert world.events == [reason, Reason.TRAINING]
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [({}, "aggregation.roundDeadlineSeconds"), ({"stragglerFactor": 2}, "aggregation.stragglerFactor")],
+)
+def test_of_a_worker_that_lags_the_field_is_named_that_closed_its_rounds(rule: Object, field: str) -> None:
+    world = up(aggregation={"quorum": "50%", **rule})
+    world.pods, world.changes["live"] = FLEET, _LAGS
+    world.settle()
+    assert f"raise {field} or give it less work" in status(world)["message"]
 
 
 def test_an_aggregator_that_does_not_go_is_taken_for_lost_in_time() -> None:

@@ -21,7 +21,7 @@ def snapshot(number: int = 1, size: int = 10) -> Snapshot:
     history.faults.notes.append(f"note {number}")
     return Snapshot(
         job_digest="job",
-        cursor=Cursor(2, number, ("a", "b")),
+        cursor=Cursor(2, number, ("a", "b"), (1.5, 0.25)),
         begun=2,
         weights={"w": np.arange(size, dtype=np.float32) * number, "n": np.array(number)},
         learner={"teacher/w": np.ones((3, 2))},

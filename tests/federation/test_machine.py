@@ -16,7 +16,8 @@ from engram.federation.events import (
     Tick,
     UpdateIn,
 )
-from engram.federation.machine import Machine, Plan
+from engram.federation.machine import Machine
+from engram.federation.plan import Plan
 from engram.federation.sampling import Quorum, sample
 
 A, B, C = "a", "b", "c"
@@ -402,3 +403,80 @@ def test_an_elastic_run_that_resumes_gathers_the_workers_of_now() -> None:
     drive = Drive(act.Cursor(1, 2, (A,)), workers=(A, B), elastic=True)
     assert not of(act.OpenStage, drive.join(A))
     assert of(act.OpenStage, drive.join(B))[0].workers == (A, B)
+
+
+def hurrying(cursor: act.Cursor | None = None, **plan: Any) -> Drive:
+    return Drive(cursor, **{"quorum": Quorum.parse(2), "straggler_factor": 2.0, "rounds": (4, 4), **plan})
+
+
+def first_round(drive: Drive, *seconds: float) -> None:
+    """Close round 1 of task 1 with every worker in, each so many seconds after the one before."""
+    drive.join(A, B, C)
+    for worker, later in zip((A, B, C), seconds, strict=True):
+        drive.now += later
+        drive.round(1, 1, worker)
+    assert drive.machine.position == (1, 2)
+
+
+def test_a_straggler_is_waited_for_twice_the_median_of_the_round_before() -> None:
+    drive = hurrying()
+    first_round(drive, 9, 1, 1)
+    drive.now += 9
+    drive.round(1, 2, A, B)
+    assert drive.machine.deadline == drive.now + 11
+    assert drive.after(10) == []
+    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
+    assert drive(UpdateIn(C, 1, 2)) == [act.Refuse(C, 1, 2, "late")]
+
+
+def test_the_first_round_has_no_measure_and_waits_for_its_deadline() -> None:
+    drive = hurrying()
+    drive.join(A, B, C)
+    drive.round(1, 1, A, B)
+    assert drive.after(99) == []
+    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 1, (A, B), (C,))]
+
+
+def test_below_the_quorum_nobody_hurries() -> None:
+    drive = hurrying()
+    first_round(drive, 1, 0, 0)
+    drive.round(1, 2, A)
+    assert drive.after(99) == []
+    assert of(act.Aggregate, drive.round(1, 2, B)) == [act.Aggregate(1, 2, (A, B), (C,))]
+
+
+def test_a_slow_median_never_waits_beyond_the_deadline() -> None:
+    drive = hurrying()
+    first_round(drive, 80, 1, 1)
+    drive.round(1, 2, A, B)
+    assert drive.after(99) == []
+    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
+
+
+def test_the_end_of_a_task_does_not_hurry() -> None:
+    drive = hurrying(rounds=(1, 1))
+    drive.join(A, B, C)
+    drive.round(1, 1)
+    assert drive.machine.kind == "consolidate"
+    drive.close(1, A, B)
+    assert drive.after(99) == []
+    assert of(act.CloseTask, drive.after(1)) == [act.CloseTask(1, (A, B), (C,))]
+
+
+def test_a_restarted_machine_hurries_as_the_one_before_would_have() -> None:
+    drive = hurrying()
+    first_round(drive, 9, 1, 1)
+    assert drive.machine.cursor.pace == (10.0,)
+    again = hurrying(drive.machine.cursor)
+    again.join(A, B, C)
+    again.now += 8
+    again.round(1, 2, A, B)
+    assert again.after(11) == []
+    assert of(act.Aggregate, again.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
+
+
+def test_without_a_factor_nothing_is_remembered() -> None:
+    drive = Drive()
+    drive.join(A, B, C)
+    drive.round(1, 1)
+    assert drive.machine.cursor == act.Cursor(1, 2, (A, B, C))

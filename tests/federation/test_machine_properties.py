@@ -8,7 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from engram.federation import actions as act
 from engram.federation.events import ConsolidatedIn, EvaluationIn, Joined, Left, Tick, UpdateIn
-from engram.federation.machine import Machine, Plan
+from engram.federation.machine import Machine
+from engram.federation.pace import LEAST_SECONDS
+from engram.federation.plan import Plan
 from engram.federation.sampling import Quorum, sample
 
 WORKERS = ("a", "b", "c", "d")
@@ -38,6 +40,7 @@ class Federation(RuleBasedStateMachine):
         on_workers=st.booleans(),
         every_round=st.booleans(),
         elastic=st.booleans(),
+        factor=st.sampled_from([None, 1.5, 3.0]),
         together=st.booleans(),
     )
     def start(
@@ -48,6 +51,7 @@ class Federation(RuleBasedStateMachine):
         on_workers: bool,
         every_round: bool,
         elastic: bool,
+        factor: float | None,
         together: bool,
     ) -> None:
         self.plan = Plan(
@@ -57,6 +61,7 @@ class Federation(RuleBasedStateMachine):
             client_fraction=fraction,
             quorum=Quorum.parse(quorum),
             deadline_seconds=10.0,
+            straggler_factor=factor,
             evaluate_on_workers=on_workers,
             evaluate_every_round=every_round,
             elastic=elastic,
@@ -80,6 +85,7 @@ class Federation(RuleBasedStateMachine):
         self.aggregated: tuple[int, int] | None = None
         self.evaluated = False
         self.degraded = 0
+        self.opened, self.measured = self.now, False
 
     # What the machine does to the world.
 
@@ -95,6 +101,7 @@ class Federation(RuleBasedStateMachine):
         match action:
             case act.OpenStage(kind, task, round, workers):
                 self.stage, self.accepted, self.degraded = action, set(), 0
+                self.opened, self.measured = self.now, bool(self.cursor and self.cursor.pace)
                 assert workers
                 assert list(workers) == sorted(set(workers))
                 if kind == "round":
@@ -154,6 +161,9 @@ class Federation(RuleBasedStateMachine):
         assert len(workers) >= self.plan.quorum.of(asked)
         if not self.plan.elastic:
             assert set(workers) | set(absent) == set(self.stage.workers)
+        if absent and not self.plan.elastic:
+            hurries = kind == "round" and self.plan.straggler_factor is not None and self.measured
+            assert self.now - self.opened >= (LEAST_SECONDS if hurries else self.plan.deadline_seconds)
         self.aggregated = (task, round)
 
     # What happens to the machine.

@@ -164,6 +164,20 @@ BAD = [
         "(clientFraction 0.5): "
         "write at most 2",
     ),
+    # straggler factor
+    (
+        "{aggregation: {stragglerFactor: 2}}",
+        "spec.aggregation.stragglerFactor: has no effect with quorum 100%: a round waits for all 3 workers: "
+        "lower aggregation.quorum, for example to 75%, or remove it",
+    ),
+    (
+        "{aggregation: {stragglerFactor: 2, quorum: 3}}",
+        "spec.aggregation.stragglerFactor: has no effect with quorum 3: a round waits for all 3 workers",
+    ),
+    (
+        "{aggregation: {stragglerFactor: 1, quorum: 50%}}",
+        "spec.aggregation.stragglerFactor: 1 is too small: write a number above 1 and at most 1000",
+    ),
     # krum
     (
         "{aggregation: {name: krum}}",
@@ -290,6 +304,8 @@ GOOD = [
     " 4}, {name: b}]}",
     "{aggregation: {quorum: 3}}",
     "{aggregation: {quorum: 1, clientFraction: 0.01}}",
+    "{aggregation: {quorum: 75%, stragglerFactor: 2}}",
+    "{aggregation: {quorum: 3, stragglerFactor: 1.5}, dataset: {partition: {method: local}}}",
     "{workers: [{name: a, dataset: {labelRatio: 0}}, {name: b}]}",
     "{aggregator: {expose: {type: HostPort}, nodeName: node-1}}",
     "{aggregator: {checkpoint: {size: 1Gi, storageClassName: fast}}}",

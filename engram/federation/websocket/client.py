@@ -357,7 +357,7 @@ def run_worker(
 
 
 class _Abandoned(Exception):
-    """The run ended while this worker was still training."""
+    """The run, or the round, ended while this worker was still training for it."""
 
 
 def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
@@ -371,6 +371,10 @@ def _work(link: _Link, session: WorkerSession, stop: threading.Event) -> str:
             raise _Abandoned
         if inbox.error is not None:
             raise inbox.error
+        order = session.holds
+        if order is not None and inbox.overtaken(*order):
+            log.info("%s: round %d of task %d was closed without it", session.worker, order[1], order[0])
+            raise _Abandoned
         link.beat = Heartbeat("training", share, loss)
 
     while session.finish is None:

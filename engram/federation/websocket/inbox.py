@@ -27,6 +27,8 @@ class Inbox:
         """What ended the network thread; nothing more will come."""
         self.over = False
         """The aggregator has ended the run: what is being trained is for nobody."""
+        self._newest: tuple[int, float] = (0, 0)
+        """Position of the newest order of this connection."""
         self._waiting: list[Arrived] = []
         self._connection = 0
         self._changed = threading.Condition()
@@ -38,6 +40,7 @@ class Inbox:
         """
         with self._changed:
             self._connection += 1
+            self._newest = (0, 0)
             self._waiting = [item for item in self._waiting if isinstance(item.message, Finish)]
             return self._connection
 
@@ -47,11 +50,18 @@ class Inbox:
             if isinstance(message, Finish):
                 self.over, self._waiting = True, []
             elif isinstance(message, Train | Evaluate | Consolidate):
+                self._newest = _position(message)
                 self._waiting = [
                     item for item in self._waiting if not isinstance(item.message, Train | Evaluate)
                 ]
             self._waiting.append(Arrived(self._connection, message))
             self._changed.notify()
+
+    def overtaken(self, task: int, round: int) -> bool:
+        """Return whether an order has come that is only given once the round is closed: without its update,
+        if that is still being made.
+        """
+        return self._newest > (task, round)
 
     def fail(self, error: Exception) -> None:
         """Let `take` raise `error`, unless the run's end has come in before."""
@@ -66,3 +76,12 @@ class Inbox:
             if self.error is not None and not self.over:
                 raise self.error
             return self._waiting.pop(0) if self._waiting else None
+
+
+def _position(order: Train | Evaluate | Consolidate) -> tuple[int, float]:
+    """Return a key that sorts orders in time: an evaluation follows its round, round 0 is a task's end."""
+    if isinstance(order, Train):
+        return order.task, order.round
+    if isinstance(order, Consolidate) or order.round == 0:
+        return order.task, float("inf")
+    return order.task, order.round + 0.5

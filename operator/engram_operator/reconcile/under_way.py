@@ -129,8 +129,7 @@ def _running(run: Run) -> Plan:
     plan, problem = keep_up(run)
     figures = figures_of(run.status, None if resumed else run.observed.live)
     endpoint = run.endpoint
-    full = run.held.job.spec.aggregation.client_fraction == 1.0
-    census = with_live(census, figures, endpoint, run.now, full)
+    census = with_live(census, figures, endpoint, run.now, run.held.job.spec.aggregation)
     situation = Situation(
         census=census,
         figures=figures,

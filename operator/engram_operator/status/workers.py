@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from engram.spec.names import Reason, WorkerCondition
 from engram.spec.status import MOST_WORKER_STATUSES
+from engram.spec.training import Aggregation
 from engram_operator.model import Object
 from engram_operator.status.census import Census, Member
 from engram_operator.status.conditions import squeeze
@@ -22,11 +23,10 @@ CONNECTS_WITHIN = timedelta(seconds=30)
 """A worker that the aggregator does not know after both have run for so long cannot reach it."""
 
 
-def with_live(census: Census, figures: Figures, endpoint: str, now: datetime, full: bool) -> Census:
-    """Return the census with what only the aggregator knows: who is silent, absent, turned down or late.
-
-    `full`: whether every round asks every worker, so that one that lags was left out.
-    """
+def with_live(
+    census: Census, figures: Figures, endpoint: str, now: datetime, aggregation: Aggregation
+) -> Census:
+    """Return the census with what only the aggregator knows: who is silent, absent, turned down or late."""
     if not figures.live:
         return census
     complete = len(figures.workers) < MOST_WORKER_STATUSES
@@ -39,7 +39,7 @@ def with_live(census: Census, figures: Figures, endpoint: str, now: datetime, fu
             if seen is None and complete:
                 finding = _never_came(member, endpoint, serving, now)
             elif seen is not None:
-                finding = _as_seen(member, seen, figures, full)
+                finding = _as_seen(member, seen, figures, aggregation)
         elif finding is not None and seen is not None and _is_well(finding, seen):
             finding = None
         workers.append(replace(member, finding=finding))
@@ -74,7 +74,7 @@ def _never_came(member: Member, endpoint: str, serving: datetime | None, now: da
     )
 
 
-def _as_seen(member: Member, seen: Object, figures: Figures, full: bool) -> Finding | None:
+def _as_seen(member: Member, seen: Object, figures: Figures, aggregation: Aggregation) -> Finding | None:
     state = seen.get("state")
     if state == WorkerCondition.DISCONNECTED:
         last = f"; last seen {seen['lastSeenTime']}" if seen.get("lastSeenTime") else ""
@@ -89,11 +89,14 @@ def _as_seen(member: Member, seen: Object, figures: Figures, full: bool) -> Find
     if member.name in figures.refused:
         return explain_refused(member.name, figures.refused[member.name])
     current, own = figures.progress.get("round") or 0, seen.get("round") or 0
-    if full and state in CONNECTED and own and current - own >= 2:
+    # Where every round asks every worker, one that lags was left out.
+    if aggregation.client_fraction == 1.0 and state in CONNECTED and own and current - own >= 2:
+        factor = aggregation.straggler_factor
+        field = "roundDeadlineSeconds" if factor is None else "stragglerFactor"
         return Finding(
             Reason.ROUND_DEGRADED,
             f"took part in round {own} last, rounds go on without it ({current} now): raise "
-            "aggregation.roundDeadlineSeconds or give it less work",
+            f"aggregation.{field} or give it less work",
             member.name,
         )
     return None

@@ -419,6 +419,41 @@ def test_the_end_of_the_run_interrupts_a_training_that_nobody_waits_for(
         assert work(learner, url) == "failed"
 
 
+def test_a_round_that_was_closed_without_a_slow_worker_is_given_up_for_the_next(
+    learner: Any, train: MakeTrain
+) -> None:
+    training, closed = threading.Event(), threading.Event()
+    original = learner.train
+
+    def slow(order: Train, progress: Callable[[float, float], None]) -> Update:
+        if order.round == 1:
+            training.set()
+            assert closed.wait(10)
+            for _ in range(10_000_000):
+                progress(0.5, 1.0)
+        update: Update = original(order, progress)
+        return update
+
+    learner.train = slow
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        talk.say(welcome())
+        talk.say(train())
+        assert training.wait(10)
+        talk.say(train(2))
+        talk.connection.ping().wait(10)
+        closed.set()
+        update = talk.hear_but_beats()
+        assert isinstance(update, Update)
+        assert (update.task, update.round) == (1, 2)
+        talk.say(Finish("complete"))
+
+    with aggregator(script) as url:
+        assert work(learner, url) == "complete"
+    assert learner.trained == [(1, 2)]
+
+
 def test_a_failure_is_reported_before_the_worker_ends(learner: Any, train: MakeTrain) -> None:
     def fail(order: Train) -> None:
         raise DataError("train-images.gz is cut short")

@@ -34,6 +34,20 @@ def test_what_waits_does_not_grow_with_the_rounds_that_a_worker_misses() -> None
     assert taken(inbox) == [train(99)]
 
 
+def test_a_round_is_overtaken_by_every_order_that_follows_it_and_by_no_other() -> None:
+    evaluation, end = Evaluate(1, 2, {}, ()), Consolidate(1, {}, ())
+    in_time: list[Down] = [train(1), train(2), evaluation, train(3), end, Train(2, 1, {}, ())]
+    inbox = Inbox()
+    for place, order in enumerate(in_time):
+        inbox.put(order)
+        inbox.put(Ack(9, 9))
+        rounds = [other for other in in_time if isinstance(other, Train)]
+        late = [other for other in rounds if in_time.index(other) < place]
+        assert [other for other in rounds if inbox.overtaken(other.task, other.round)] == late
+    inbox.open()
+    assert not inbox.overtaken(1, 1)
+
+
 def test_what_an_earlier_connection_brought_is_void_but_for_the_end() -> None:
     inbox = Inbox()
     assert inbox.open() == 1

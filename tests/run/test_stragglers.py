@@ -1,0 +1,102 @@
+"""Real processes of which one is ten times slower than the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc"),
+]
+
+Start = Callable[..., Any]
+SLOW = "trainworker-edge-3"
+ROUNDS, STEPS = 4, 16
+USUAL, LATE = 0.02, 0.2
+"""Seconds that a step takes at least."""
+
+ALGORITHM = f'''
+import time
+
+from engram.learning.algorithm import Algorithm
+from engram.learning.memory import Memory
+from engram.spec.base import Spec
+
+
+class SleepyParameters(Spec):
+    usual: float = {USUAL}
+    late: float = {LATE}
+
+
+class Sleepy(Algorithm):
+    Parameters = SleepyParameters
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.memory = Memory(20)
+        self.parameters = parameters
+
+    def loss(self, context, batch):
+        slow = context.worker == "{SLOW}"
+        time.sleep(self.parameters.late if slow else self.parameters.usual)
+        return super().loss(context, batch)
+'''
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return {
+        "apiVersion": "engram.dev/v1alpha1",
+        "kind": "FederatedIncrementalJob",
+        "metadata": {"name": "stragglers"},
+        "spec": {
+            "dataset": {"partition": {"method": "iid"}},
+            "tasks": {"count": 2, "classesPerTask": 3},
+            "model": {"name": "cnn", "parameters": {"channels": [4], "dense": 16}},
+            "training": {"roundsPerTask": ROUNDS, "localSteps": STEPS, "batchSize": 16},
+            "algorithm": {"name": "sleepy:Sleepy"},
+            "aggregation": {"quorum": "75%", "stragglerFactor": 2},
+            "workers": [{"name": "edge", "replicas": 4}],
+        },
+    }
+
+
+def record_of(folder: Path) -> Any:
+    return json.loads((folder / "record.json").read_text(encoding="utf-8"))
+
+
+def accuracy_of(folder: Path) -> float:
+    """Return the final accuracy over all classes."""
+    final = record_of(folder)["history"]["tasks"][-1]["counts"]
+    right, total = (sum(map(int, final[key].values())) for key in ("right", "total"))
+    return right / total
+
+
+def test_rounds_close_without_a_worker_that_is_ten_times_slower_and_the_accuracy_stays(
+    engram: Start, job_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sleepy.py").write_text(ALGORITHM, encoding="utf-8")
+    # In process nobody is late: this is the result of a run that waits, without the waiting.
+    awake = ["--set", "algorithm.parameters.usual=0", "--set", "algorithm.parameters.late=0"]
+    patient = engram("run", str(job_file), "--out", "patient", "--transport", "in-process", *awake)
+    assert patient.end() == 0, patient.errors
+    command = engram("run", str(job_file), "--out", "run")
+    assert command.end() == 0, command.errors
+    history = record_of(tmp_path / "run")["history"]
+    rounds = history["rounds"]
+    assert rounds[0]["workers"][SLOW]["outcome"] == "accepted", "the first round has nothing to go by"
+    late = [row for row in rounds if row["workers"][SLOW]["outcome"] == "absent"]
+    assert len(late) >= len(rounds) - 2
+    assert all(row["degraded"] for row in late)
+    assert history["faults"]["rounds_degraded"] == len(late)
+    for row in history["tasks"]:
+        assert {part["outcome"] for part in row["workers"].values()} == {"accepted"}
+    waiting = len(rounds) * STEPS * LATE
+    assert sum(sum(row["seconds"].values()) for row in rounds) < 0.75 * waiting
+    assert accuracy_of(tmp_path / "run") > accuracy_of(tmp_path / "patient") - 0.1
