@@ -48,7 +48,7 @@ class Upload:
         data = encoded.join()
         parts = [data[start : start + 50] for start in range(0, len(data), 50)]
         self.offer = Offer(number, "Update", answer.task, answer.round, encoded.size)
-        self.pieces = list(pieces_of(number, iter(parts)))
+        self.pieces = [b"".join(piece) for piece in pieces_of(number, iter([part] for part in parts))]
 
     async def ask(self) -> None:
         await self.peer.say(self.offer)
