@@ -11,15 +11,16 @@ import asyncio
 import json
 import sys
 import time
+from typing import cast
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.federation_load.roles import SAMPLES
 from benchmarks.federation_load.server import TOKEN, names_of
 from benchmarks.federation_load.usage import peak_mb
-from engram.federation.codec import DOWN, Decoder, Encoded
+from engram.federation.codec import DOWN, Decoder
 from engram.federation.messages import (
     Consolidate,
     Consolidated,
@@ -33,6 +34,7 @@ from engram.federation.messages import (
 )
 from engram.federation.versions import PROTOCOL
 from engram.federation.websocket.memory import keep_freed_memory
+from engram.federation.websocket.stream import WRITE_LIMIT, ClientStream
 from engram.federation.websocket.uplink import Uplink
 from engram.federation.websocket.wire import PATH, SUBPROTOCOL, WORKER_HEADER, bearer
 
@@ -43,26 +45,29 @@ TOGETHER = 50
 async def work(port: int, worker: str, gate: asyncio.Semaphore, joined: list[float]) -> None:
     """Be one worker, to the end of the run."""
     async with gate:
-        socket = await connect(
+        connection = await connect(
             f"ws://127.0.0.1:{port}{PATH}",
+            create_connection=ClientStream,
             additional_headers={"Authorization": bearer(TOKEN), WORKER_HEADER: worker},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             ping_interval=None,
             max_size=None,
+            write_limit=WRITE_LIMIT,
             proxy=None,
         )
+        socket = cast(ClientStream, connection)
         uplink = Uplink()
         uplink.put(Hello(worker, 0, PROTOCOL, "benchmark", "none", SAMPLES))
         sender = asyncio.create_task(send(socket, uplink))
         decoder = Decoder[Down](DOWN)
-        welcome = decoder.decode(await socket.recv(decode=False))
+        welcome = decoder.decode(await socket.receive())
     if isinstance(welcome, Welcome):
         uplink.whole_bytes = welcome.whole_bytes
     joined.append(time.perf_counter())
     try:
         while True:
-            match decoder.decode(await socket.recv(decode=False)):
+            match decoder.decode(await socket.receive()):
                 case Train() as order:
                     uplink.put(Update(order.task, order.round, SAMPLES, order.weights))
                 case Consolidate() as order:
@@ -75,10 +80,10 @@ async def work(port: int, worker: str, gate: asyncio.Semaphore, joined: list[flo
         sender.cancel()
 
 
-async def send(socket: ClientConnection, uplink: Uplink) -> None:
+async def send(socket: ClientStream, uplink: Uplink) -> None:
     """Send what there is to send."""
     while (item := await uplink.get()) is not None:
-        await socket.send(item.frames() if isinstance(item, Encoded) else item)
+        await socket.transmit(item)
 
 
 async def crowd(port: int, names: tuple[str, ...]) -> float:

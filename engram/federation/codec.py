@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_type_hints
 
 import msgpack
 import numpy as np
@@ -53,10 +53,10 @@ MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
 MAX_TEXT = 1024 * 1024
 MAX_ITEMS = 1_000_000
-CHUNK = 256 * 1024
-"""Largest piece that a transport is handed at once, in bytes: it stays in the processor's cache from one copy
-to the next.
-"""
+CHUNK = 1024 * 1024 - 16
+"""Bytes of a large message that travel together: with a piece's header the largest frame that there is."""
+JOINED = 256 * 1024
+"""Messages of up to so many bytes are put into one piece."""
 
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}
 FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
@@ -65,6 +65,8 @@ DOWN = frozenset(kind.__name__ for kind in get_args(Down))
 
 
 Received = TypeVar("Received", bound=Message)
+Parts: TypeAlias = Sequence[Buffer]
+"""Bytes that stand in several places, in their order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,27 +76,25 @@ class Encoded:
     parts: tuple[Buffer, ...]
     size: int
 
-    def chunks(self) -> Iterator[Buffer]:
-        """Yield the bytes in pieces of at most CHUNK; small neighbours are joined, large ones cut."""
-        small = bytearray()
-        for part in self.parts:
-            if len(small) + len(part) <= CHUNK:
-                small += part
-                continue
-            if small:
-                yield bytes(small)
-                small.clear()
-            view = memoryview(part)
-            whole = len(view) - len(view) % CHUNK
-            for start in range(0, whole, CHUNK):
-                yield view[start : start + CHUNK]
-            small += view[whole:]
-        if small:
-            yield bytes(small)
+    def frames(self) -> Iterator[Parts]:
+        """Yield the bytes of a frame each: one of a small message, whose parts are joined once."""
+        return iter([[self._joined]]) if self.size <= min(JOINED, CHUNK) else self.cuts()
 
-    def frames(self) -> bytes | Iterator[Buffer]:
-        """Return what a WebSocket sends: all bytes, which are joined once, or chunks of a large message."""
-        return self._joined if self.size <= CHUNK else self.chunks()
+    def cuts(self) -> Iterator[Parts]:
+        """Yield views of all bytes in lists of CHUNK bytes each, the last one of fewer."""
+        cut: list[Buffer] = []
+        room = CHUNK
+        for part in self.parts:
+            view = memoryview(part)
+            while view:
+                taken = view[:room]
+                cut.append(taken)
+                view, room = view[len(taken) :], room - len(taken)
+                if not room:
+                    yield cut
+                    cut, room = [], CHUNK
+        if cut:
+            yield cut
 
     @cached_property
     def _joined(self) -> bytes:

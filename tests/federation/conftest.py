@@ -32,6 +32,7 @@ from engram.federation.messages import (
 )
 from engram.federation.roles import Progress
 from engram.federation.settings import Settings
+from engram.federation.websocket import stream
 from engram.spec.training import Aggregation, Evaluation
 
 FEATURES = 6
@@ -273,10 +274,12 @@ def make_federation(make_settings: MakeSettings) -> Callable[..., Federation]:
     return make
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "in-pieces"])
+@pytest.fixture(params=["whole", "in-pieces", "in-place"])
 def in_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every answer be a small one, or one that needs credit and comes in pieces."""
-    if request.param:
+    """Let every answer be a small one, or one that needs credit and comes in pieces, in place or not."""
+    if request.param == "in-place":
+        monkeypatch.setattr(stream, "SMALLEST", 20)
+    if request.param != "whole":
         monkeypatch.setattr(settings_module, "LARGEST_WHOLE", 64)
         monkeypatch.setattr(settings_module, "SMALLEST_WHOLE", 64)
         monkeypatch.setattr(codec, "CHUNK", 100)

@@ -103,7 +103,8 @@ def test_every_message_comes_back_as_it_was(message: Message) -> None:
     encoded = Encoder().encode(message)
     data = encoded.join()
     assert len(data) == encoded.size == size_of(message)
-    assert b"".join(encoded.chunks()) == data
+    assert b"".join(part for frame in encoded.frames() for part in frame) == data
+    assert b"".join(part for cut in encoded.cuts() for part in cut) == data
     assert equal(Decoder[Message](ANY).decode(data), message)
 
 
@@ -256,13 +257,16 @@ def test_numpy_scalars_may_stand_for_numbers() -> None:
     assert Decoder[Message](UP).decode(Encoder().encode(message).join()) == Update(1, 1, 3, {}, {"loss": 0.5})
 
 
-def test_large_tensors_are_sent_in_place_in_chunks() -> None:
+def test_large_messages_are_sent_in_place_in_frames_of_one_size() -> None:
     array = np.zeros(CHUNK, np.float32)
     encoded = Encoder().encode(Update(1, 1, 1, {"small": np.zeros(3), "large": array}))
-    chunks = list(encoded.chunks())
-    assert max(len(chunk) for chunk in chunks) <= CHUNK
-    assert len(chunks) == 5
-    assert np.shares_memory(np.frombuffer(chunks[1], np.uint8), array)
+    frames = list(encoded.frames())
+    sizes = [sum(len(part) for part in frame) for frame in frames]
+    assert sizes == [CHUNK] * 4 + [encoded.size - 4 * CHUNK]
+    assert np.shares_memory(np.frombuffer(frames[0][-1], np.uint8), array)
+    assert [len(list(frame)) for frame in Encoder().encode(Update(1, 1, 1, {"w": np.zeros(3)})).frames()] == [
+        1
+    ]
 
 
 def test_decoded_arrays_are_views_that_cannot_be_written() -> None:

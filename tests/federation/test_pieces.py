@@ -19,7 +19,7 @@ def incoming(size: int, number: int = 7) -> Incoming:
 def test_pieces_put_together_are_the_message(parts: list[bytes], number: int) -> None:
     whole = b"".join(parts)
     target = incoming(len(whole), number)
-    for piece in pieces_of(number, iter(parts)):
+    for piece in map(b"".join, pieces_of(number, iter([part] for part in parts))):
         assert is_piece(piece)
         assert not target.complete
         assert target.take(piece, 5.0)
@@ -30,8 +30,8 @@ def test_pieces_put_together_are_the_message(parts: list[bytes], number: int) ->
 
 def test_pieces_of_an_offer_that_lost_its_room_are_passed_over() -> None:
     target = incoming(4)
-    [stale] = pieces_of(6, iter([b"old!"]))
-    assert not target.take(stale, 1.0)
+    [stale] = pieces_of(6, iter([[b"old!"]]))
+    assert not target.take(b"".join(stale), 1.0)
     assert target.heard == 0.0
     assert not target.complete
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ BLOCK = 1 << 15
 EXPONENT = 51
 """x + 1.5 2^(52-q) - 1.5 2^(52-q) rounds x to a multiple of 2^-q while |x| <= 2^(51-q)."""
 
+Memory: TypeAlias = dict[str, NDArray[np.float64]]
+
 
 class ExactSum:
     """Sum over updates of samples x weights, and of samples.
@@ -37,16 +39,21 @@ class ExactSum:
     magnitude, a fraction of a rounding to float32.
     """
 
-    def __init__(self, weights: Tensors, total_samples: int) -> None:
-        """Prepare for updates of the global model `weights` whose samples sum to at most `total_samples`."""
+    def __init__(self, weights: Tensors, total_samples: int, memory: Memory | None = None) -> None:
+        """Prepare for updates of the global model `weights` whose samples sum to at most `total_samples`.
+
+        `memory` holds an earlier sum's numbers, which nobody needs any more; what fits is used again.
+        """
         self.samples = 0
+        self._begun = False
         self._room = 2 ** math.ceil(math.log2(max(1, total_samples)))
         names = averaged_names(weights)
         largest = {name: magnitude(weights[name]) for name in names}
         model = max([FLOOR, *largest.values()])
         self._limits = {name: max(largest[name], model * FLOOR) * HEADROOM for name in names}
         self._magic = {name: self._rounding(self._limits[name]) for name in names}
-        self._sums = {name: np.zeros(weights[name].size, np.float64) for name in names}
+        self.memory = {name: _fitting(memory or {}, name, weights[name].size) for name in names}
+        """The sums; void until something was added."""
         self._shapes = {name: weights[name].shape for name in names}
         self._scratch = np.empty(BLOCK, np.float64)
 
@@ -64,9 +71,9 @@ class ExactSum:
 
     def add(self, samples: int, weights: Tensors) -> None:
         """Add samples x weights, which have passed `check`."""
-        for name, total in self._sums.items():
+        for name, total in self.memory.items():
             self._add_tensor(total, weights[name].reshape(-1), samples, self._magic[name])
-        self.samples += samples
+        self._begun, self.samples = True, self.samples + samples
 
     def _add_tensor(self, total: NDArray[np.float64], term: NDArray[Any], samples: int, magic: float) -> None:
         for start in range(0, total.size, BLOCK):
@@ -76,14 +83,34 @@ class ExactSum:
             np.copyto(scratch, piece)
             np.multiply(scratch, float(samples), out=scratch)
             np.add(scratch, magic, out=scratch)
-            np.subtract(scratch, magic, out=scratch)
-            np.add(part, scratch, out=part)
+            if self._begun:
+                np.subtract(scratch, magic, out=scratch)
+                np.add(part, scratch, out=part)
+            else:
+                np.subtract(scratch, magic, out=part)
 
     def mean(self, name: str) -> NDArray[np.float64]:
-        """Return the weighted mean of a floating-point tensor in float64, once: it takes the sum's place.
+        """Return the weighted mean of a floating-point tensor in float64, once: it takes the sum's place, and
+        stands until the memory is used again.
 
         At least one update was added.
         """
-        total = self._sums.pop(name)
+        total = self.memory[name]
         np.divide(total, self.samples, out=total)
         return total.reshape(self._shapes[name])
+
+    def rounded_mean(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the weighted mean of a floating-point tensor in `dtype`; at least one update was added."""
+        total = self.memory[name]
+        result = np.empty(total.size, dtype)
+        for start in range(0, total.size, BLOCK):
+            part = total[start : start + BLOCK]
+            scratch = self._scratch[: part.size]
+            np.divide(part, self.samples, out=scratch)
+            np.copyto(result[start : start + BLOCK], scratch, casting="same_kind")
+        return result.reshape(self._shapes[name])
+
+
+def _fitting(memory: Memory, name: str, size: int) -> NDArray[np.float64]:
+    kept = memory.get(name)
+    return kept if kept is not None and kept.size == size else np.empty(size, np.float64)

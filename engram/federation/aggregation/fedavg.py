@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from engram.federation.aggregation.base import Aggregation, averaged_names
@@ -28,7 +27,8 @@ class FedAvg(Aggregation):
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """See `Aggregation.begin`."""
         self._weights = weights
-        self._sum = ExactSum(weights, total_samples)
+        # The system zeroes fresh memory page by page, every round, which costs as much as adding an update.
+        self._sum = ExactSum(weights, total_samples, self._sum.memory)
 
     def check(self, samples: int, magnitudes: Mapping[str, float]) -> None:
         """See `Aggregation.check`."""
@@ -42,14 +42,12 @@ class FedAvg(Aggregation):
         """See `Aggregation.finish`."""
         averaged = set(averaged_names(self._weights))
         result = {
-            name: self.step(name, array, self._sum.mean(name)).astype(array.dtype)
-            if name in averaged
-            else array
+            name: self.next(name, array, self._sum) if name in averaged else array
             for name, array in self._weights.items()
         }
-        self._weights, self._sum = EMPTY, ExactSum({}, 1)
+        self._weights = EMPTY
         return result
 
-    def step(self, name: str, current: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the next value of one tensor from the round's mean; server optimisers override this."""
-        return mean
+    def next(self, name: str, current: NDArray[Any], total: ExactSum) -> NDArray[Any]:
+        """Return the next value of one tensor from the round's sum; server optimisers override this."""
+        return total.rounded_mean(name, current.dtype)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engram.federation.aggregation.exact import ExactSum
 from engram.federation.aggregation.fedavg import PLAIN_SUFFIXES, FedAvg
 from engram.federation.messages import Tensors
 
@@ -37,12 +38,12 @@ class ServerOptimiser(FedAvg):
         """Remember the moment `key` for the next round."""
         self._moments[key] = value
 
-    def step(self, name: str, current: NDArray[Any], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `FedAvg.step`."""
+    def next(self, name: str, current: NDArray[Any], total: ExactSum) -> NDArray[Any]:
+        """See `FedAvg.next`."""
         if name.endswith(PLAIN_SUFFIXES):
-            return mean
+            return super().next(name, current, total)
         before = current.astype(np.float64)
-        return before + self.move(name, mean - before)
+        return (before + self.move(name, total.mean(name) - before)).astype(current.dtype)
 
     @abstractmethod
     def move(self, name: str, delta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,11 +20,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from engram.errors import ConfigurationError, ContactLostError, ProtocolError, RefusedError, RetryError
-from engram.federation.codec import DOWN, Decoder, Encoded, size_in_start
+from engram.federation.codec import DOWN, Decoder
 from engram.federation.messages import (
     Credit,
     Down,
@@ -36,14 +35,14 @@ from engram.federation.messages import (
     Up,
     Welcome,
 )
-from engram.federation.pieces import Incoming, Room
+from engram.federation.pieces import Room
 from engram.federation.roles import LocalLearner
-from engram.federation.tensors import Buffer
 from engram.federation.websocket.backoff import Backoff
 from engram.federation.websocket.complaints import Complaints
 from engram.federation.websocket.dial import CLOSE_SECONDS, Unreachable, explain, open_connection, url_of
 from engram.federation.websocket.inbox import Inbox
 from engram.federation.websocket.memory import keep_freed_memory
+from engram.federation.websocket.stream import ClientStream
 from engram.federation.websocket.tls import TlsClient
 from engram.federation.websocket.uplink import Uplink
 from engram.federation.websocket.usage import gpu_bytes, resident_bytes
@@ -223,6 +222,7 @@ class _Link:
             if endpoint != self._good:
                 log.info("%s: connected to %s", self._target.worker, endpoint)
             self._good = endpoint
+            peer.heard, peer.lend = self._heard, self._room.lend
             end_half_open(peer)
             uplink = Uplink()
             period: asyncio.Queue[float] = asyncio.Queue()
@@ -246,10 +246,12 @@ class _Link:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await close_within(peer, CLOSE_SECONDS)
 
-    async def _receive(self, peer: ClientConnection, uplink: Uplink, period: asyncio.Queue[float]) -> None:
+    async def _receive(self, peer: ClientStream, uplink: Uplink, period: asyncio.Queue[float]) -> None:
         decoder = Decoder[Down](DOWN)
         while True:
-            message = decoder.decode(await self._read(peer))
+            data = await peer.receive()
+            self._heard()
+            message = decoder.decode(data)
             match message:
                 case Welcome():
                     self._welcomed, uplink.whole_bytes = True, message.whole_bytes
@@ -262,30 +264,14 @@ class _Link:
                     continue
             self.inbox.put(message)
 
-    async def _read(self, peer: ClientConnection) -> Buffer:
-        """Return the next message, its fragments put together in memory that was there before."""
-        incoming: Incoming | None = None
-        first = b""
-        async for part in peer.recv_streaming(decode=False):
-            self._contact = time.monotonic()
-            if incoming is None and first and (size := size_in_start(first)) is not None:
-                incoming = Incoming(0, self._room.lend(size), 0.0)
-                incoming.add(first)
-            if incoming is None:
-                first += part
-            else:
-                incoming.add(part)
-        if incoming is None:
-            return first
-        if not incoming.complete:
-            raise ProtocolError("a message is cut short")
-        return incoming.data
-
-    async def _send(self, peer: ClientConnection, uplink: Uplink) -> None:
+    async def _send(self, peer: ClientStream, uplink: Uplink) -> None:
         while (item := await uplink.get()) is not None:
-            await peer.send(item.frames() if isinstance(item, Encoded) else item)
+            await peer.transmit(item)
             if uplink.flowing:
-                self._contact = time.monotonic()
+                self._heard()
+
+    def _heard(self) -> None:
+        self._contact = time.monotonic()
 
     async def _beat(self, uplink: Uplink, period: asyncio.Queue[float]) -> None:
         """Beat as often as the welcome says, from then on."""
@@ -295,7 +281,7 @@ class _Link:
             beat = self.beat
             uplink.put(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
 
-    async def _probe(self, peer: ClientConnection) -> None:
+    async def _probe(self, peer: ClientStream) -> None:
         """Raise TimeoutError when nothing comes back any more, though the kernel sees nothing wrong.
 
         So it is with a proxy that has lost the other side, or an aggregator that stands still. Turns are

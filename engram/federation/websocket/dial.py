@@ -13,16 +13,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.proxy import get_proxy
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from engram.errors import ConfigurationError
+from engram.federation.websocket.stream import WRITE_LIMIT, ClientStream
 from engram.federation.websocket.tls import TlsClient
 from engram.federation.websocket.wire import PATH, SUBPROTOCOL
 
@@ -64,7 +65,7 @@ def url_of(endpoint: str, *, tls: bool) -> str:
     return url if parts.path.strip("/") else url.rstrip("/") + PATH
 
 
-async def open_connection(url: str, tls: TlsClient | None, headers: Mapping[str, str]) -> ClientConnection:
+async def open_connection(url: str, tls: TlsClient | None, headers: Mapping[str, str]) -> ClientStream:
     """Return a connection whose handshakes are done, direct or through a proxy of the environment.
 
     Raises Unreachable, or what `explain` turns into it.
@@ -79,8 +80,9 @@ async def open_connection(url: str, tls: TlsClient | None, headers: Mapping[str,
     proxy = None if _is_loopback(url) else get_proxy(parse_uri(url))
     if proxy is None:
         options["sock"] = await dial(url)
-    return await connect(
+    connection = await connect(
         url,
+        create_connection=ClientStream,
         additional_headers=headers,
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         compression=None,
@@ -88,9 +90,11 @@ async def open_connection(url: str, tls: TlsClient | None, headers: Mapping[str,
         open_timeout=OPEN_SECONDS,
         close_timeout=CLOSE_SECONDS,
         max_size=None,
+        write_limit=WRITE_LIMIT,
         proxy=proxy,
         **options,
     )
+    return cast(ClientStream, connection)
 
 
 async def dial(url: str) -> socket.socket:

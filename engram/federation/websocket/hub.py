@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -33,6 +33,7 @@ from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredi
 from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.outbox import Outbox
+from engram.federation.websocket.stream import ServerStream
 from engram.federation.websocket.wire import (
     CLOSE_BAD_MESSAGE,
     CLOSE_NO_HELLO,
@@ -65,7 +66,7 @@ class Peer:
     """One connection of a worker that has said hello, or is about to."""
 
     worker: str
-    socket: ServerConnection
+    socket: ServerStream
     encoder: Encoder
     decoder: Decoder[Up] = field(default_factory=lambda: Decoder[Up](UP))
     outbox: Outbox = field(default_factory=Outbox)
@@ -127,10 +128,11 @@ class Hub:
         return None
 
     async def handle(self, socket: ServerConnection) -> None:
-        """Serve one connection until it ends."""
+        """Serve one connection, a ServerStream, until it ends."""
         request = socket.request
         worker = "" if request is None else request.headers.get(WORKER_HEADER, "")
-        peer = Peer(worker, socket, Encoder(self._common))
+        peer = Peer(worker, cast(ServerStream, socket), Encoder(self._common))
+        peer.socket.heard, peer.socket.upload = partial(self._alive, peer), lambda: peer.incoming
         end_half_open(socket)
         self._sockets.add(socket)
         sender = asyncio.create_task(self._send(peer))
@@ -171,18 +173,27 @@ class Hub:
         await self._step(lambda: self._hello_step(peer, first))
         while True:
             data = await self._read(peer)
-            if not is_piece(data):
+            if isinstance(data, Incoming):
+                await self._step(partial(self._answer_step, peer, data))
+            elif not is_piece(data):
                 await self._step(partial(self._message_step, peer, data))
-                continue
-            incoming = peer.incoming
-            if incoming is not None and incoming.take(data, peer.heard) and incoming.complete:
-                await self._step(partial(self._answer_step, peer, incoming))
+            else:
+                # One too small to have gone to its place, or one that has none: it is passed over or odd.
+                incoming = peer.incoming
+                if incoming is not None and incoming.take(data, peer.heard) and incoming.complete:
+                    await self._step(partial(self._answer_step, peer, incoming))
 
-    async def _read(self, peer: Peer) -> bytes:
-        """Return the next message or piece, which is a sign of life."""
-        data: bytes = await peer.socket.recv(decode=False)
+    async def _read(self, peer: Peer) -> Buffer | Incoming:
+        """Return the next message, piece, or answer that is complete: a sign of life."""
+        data = await peer.socket.receive()
         peer.heard = self._clock()
         return data
+
+    def _alive(self, peer: Peer) -> None:
+        """Note that part of something large has come."""
+        peer.heard = self._clock()
+        if peer.incoming is not None:
+            peer.incoming.heard = peer.heard
 
     async def _send(self, peer: Peer) -> None:
         """Send what the aggregator has for a peer, one message after the other."""
@@ -209,13 +220,13 @@ class Hub:
         One that does not read keeps nobody waiting for long.
         """
         if encoded.size <= SMALL:
-            await peer.socket.send(encoded.frames())
+            await peer.socket.transmit(encoded)
             return
         await self._lanes.acquire()
         lane = [self._lanes]
         timer = self._loop.call_later(LANE_SECONDS, lambda: lane.pop().release())
         try:
-            await peer.socket.send(encoded.frames())
+            await peer.socket.transmit(encoded)
         finally:
             timer.cancel()
             if lane:
@@ -282,7 +293,9 @@ class Hub:
         while self._notes:
             self._notes.popleft()()
 
-    def _hello_step(self, peer: Peer, data: bytes) -> list[Outgoing]:
+    def _hello_step(self, peer: Peer, data: Buffer | Incoming) -> list[Outgoing]:
+        if isinstance(data, Incoming):
+            raise ProtocolError("a piece of a message before hello")
         hello = peer.decoder.decode(data)
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{type(hello).__name__} before hello")

@@ -18,6 +18,7 @@ from engram.federation.clock import Clock
 from engram.federation.outcome import Outcome
 from engram.federation.websocket.hub import CLOSE_SECONDS, Hub
 from engram.federation.websocket.memory import keep_freed_memory
+from engram.federation.websocket.stream import WRITE_LIMIT, ServerStream
 from engram.federation.websocket.wire import LARGEST_FRAME, SUBPROTOCOL
 
 FRAMES_AHEAD = 2
@@ -99,6 +100,7 @@ async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) ->
             hub.handle,
             host,
             port,
+            create_connection=ServerStream,
             process_request=hub.admit,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
@@ -108,6 +110,7 @@ async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) ->
             close_timeout=CLOSE_SECONDS,
             max_size=min(LARGEST_FRAME, hub.aggregator.message_limit),
             max_queue=FRAMES_AHEAD,
+            write_limit=WRITE_LIMIT,
             **secure,
         )
     except OSError as error:

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 
-from engram.federation.codec import Encoded, Encoder
+from engram.federation.codec import Encoded, Encoder, Parts
 from engram.federation.messages import (
     Answer,
     Consolidated,
@@ -36,7 +36,7 @@ class Uplink:
         self._large: deque[tuple[Answer, Encoded]] = deque()
         """Answers to offer one after the other; the first one is offered."""
         self._number = 0
-        self._pieces: Iterator[bytes] | None = None
+        self._pieces: Iterator[Parts] | None = None
         """Of the first large answer, once it has credit; when all are sent it still waits for word."""
         self._ended = False
         self._changed = asyncio.Event()
@@ -58,7 +58,7 @@ class Uplink:
     def credit(self, message: Credit) -> None:
         """Begin to send what was offered."""
         if message.offer == self._number and self._large and self._pieces is None:
-            self._pieces = pieces_of(self._number, self._large[0][1].chunks())
+            self._pieces = pieces_of(self._number, self._large[0][1].cuts())
             self._changed.set()
 
     def no_credit(self, message: NoCredit) -> None:
@@ -80,7 +80,7 @@ class Uplink:
         """Whether there is credit for an answer, or there was for all of it."""
         return self._pieces is not None
 
-    async def get(self) -> Encoded | bytes | None:
+    async def get(self) -> Encoded | Parts | None:
         """Return the next message or piece to send; None at the end."""
         while True:
             if self._small:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engram.federation import codec
-from engram.federation.codec import UP, Decoder, Encoded
+from engram.federation.codec import UP, Decoder, Encoded, Parts
 from engram.federation.messages import (
     ClassCounts,
     Consolidated,
@@ -38,7 +38,7 @@ class Line:
     def next(self) -> Any:
         """Return the next message, (number, offset) of a piece, or "nothing" when it would wait."""
 
-        async def get() -> Encoded | bytes | str | None:
+        async def get() -> Encoded | Parts | str | None:
             try:
                 async with asyncio.timeout(0):
                     return await self.uplink.get()
@@ -48,7 +48,7 @@ class Line:
         item = self._runner.run(get())
         if isinstance(item, Encoded):
             return self._decoder.decode(item.join())
-        return header_of(item) if isinstance(item, bytes) else item
+        return item if isinstance(item, str | None) else header_of(b"".join(item))
 
     def put(self, *messages: Message) -> None:
         for message in messages:

@@ -13,14 +13,16 @@ from engram.federation import settings as settings_module
 from engram.federation.codec import Encoder
 from engram.federation.messages import Ack, Credit, Down, Heartbeat, NoCredit, Offer, Reject, Train, Update
 from engram.federation.pieces import pieces_of
+from engram.federation.websocket import stream
 from tests.federation.websocket.raw import A, B, Peer, Server, WithServer, update_of
 
 Kind = TypeVar("Kind", bound=Down)
 SMALL = 64
 
 
-@pytest.fixture(autouse=True)
-def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[4096, 20], ids=["read-by-the-library", "read-in-place"])
+def everything_is_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "SMALLEST", request.param)
     monkeypatch.setattr(settings_module, "LARGEST_WHOLE", SMALL)
     monkeypatch.setattr(settings_module, "SMALLEST_WHOLE", SMALL)
 
@@ -48,7 +50,7 @@ class Upload:
         data = encoded.join()
         parts = [data[start : start + 50] for start in range(0, len(data), 50)]
         self.offer = Offer(number, "Update", answer.task, answer.round, encoded.size)
-        self.pieces = list(pieces_of(number, iter(parts)))
+        self.pieces = [b"".join(piece) for piece in pieces_of(number, iter([part] for part in parts))]
 
     async def ask(self) -> None:
         await self.peer.say(self.offer)
