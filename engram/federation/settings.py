@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engram.federation.compression.arrays import Method, method_of
 from engram.federation.machine import Plan
 from engram.federation.sampling import Quorum
 from engram.spec import FederatedIncrementalJob, aggregation_parameters
@@ -93,6 +94,14 @@ class Settings:
             elastic=self.elastic,
             consolidates=self.consolidates,
         )
+
+    @property
+    def method(self) -> Method | None:
+        """How changes of the model are packed; None: weights go as they are."""
+        aggregation = self.aggregation
+        if aggregation.compression == "none":
+            return None
+        return method_of(aggregation.compression, aggregation.topk_share)
 
     @property
     def whole_bytes(self) -> int:
