@@ -67,6 +67,8 @@ class Engine:
         """
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
+        if store is not None:
+            self._rule.keep_in(store.directory)
         self._method = settings.method
         self._broadcast = None if self._method is None else Broadcast(settings.aggregation, self._method)
         self._counted: dict[str, tuple[int, int]] = {}

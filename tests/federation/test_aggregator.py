@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -577,6 +578,26 @@ class TestCheckpoints:
         letters = desk.aggregator.fail(CheckpointError("no room"))
         assert {finish.message for finish in of(Finish, letters)} == {"no room"}
         assert (desk.outcome.exit_code, desk.outcome.cause) == (42, "CheckpointFailed")
+
+    def test_an_update_that_finds_no_room_is_raised_and_can_come_again(
+        self, make_desk: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_bits: SameBits
+    ) -> None:
+        def full(*arguments: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+        clean = make_desk(aggregation={"name": "median"})
+        clean.join(A, B, C)
+        clean.run()
+        desk = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
+        desk.join(A, B, C)
+        with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):
+            patched.setattr(os, "pwrite", full)
+            desk.turn(A)
+        # As after a restart with more room.
+        again = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
+        again.join(A, B, C)
+        again.run()
+        assert same_bits(clean.aggregator.weights, again.aggregator.weights)
 
 
 def test_an_own_rule_that_returns_other_shapes_is_a_configuration_error(
