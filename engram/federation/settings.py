@@ -56,7 +56,7 @@ class Settings:
     stall_seconds: float = 30.0
     """A large answer of which nothing comes for so long makes way for one that waits."""
     message_slack_bytes: int = 16 * 1024 * 1024
-    """Room in a message beside four times the model: header, results of consolidation, a grown head."""
+    """Room in a message beside three models and an update: header, results of consolidation, a grown head."""
 
     @classmethod
     def from_job(cls, job: FederatedIncrementalJob, rounds: Sequence[int]) -> Settings:

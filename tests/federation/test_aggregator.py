@@ -590,9 +590,10 @@ class TestCheckpoints:
         clean.run()
         desk = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
         desk.join(A, B, C)
-        with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):
+        with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
-            desk.turn(A)
+            with pytest.raises(CheckpointError, match="No space left"):
+                desk.turn(A)
         # As after a restart with more room.
         again = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
         again.join(A, B, C)

@@ -96,7 +96,10 @@ def most_bytes(model: Tensors, method: Method) -> int:
 
 
 def unpack_order(table: Tensors, model: Tensors) -> dict[str, NDArray[Any]]:
-    """Return the weights that an order's table leads to from `model`; read-only. Raises Malformed."""
+    """Return the weights that an order's table leads to from `model`, read-only as both are.
+
+    Raises Malformed.
+    """
     by_place = _by_place(table, len(model))
     weights: dict[str, NDArray[Any]] = {}
     for place, (name, before) in enumerate(model.items()):
@@ -110,7 +113,7 @@ def unpack_order(table: Tensors, model: Tensors) -> dict[str, NDArray[Any]]:
             if not fitting or before.dtype != np.float32:
                 raise Malformed("shape", f"{name}: the parts are {_listed(parts)}")
             weights[name] = moved(name, before, parts, fitting[0])
-        weights[name].flags.writeable = False
+            weights[name].flags.writeable = False
     return weights
 
 

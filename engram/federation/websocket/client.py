@@ -201,8 +201,8 @@ class _Link:
         code = None if error.rcvd is None else error.rcvd.code
         if code == CLOSE_TOO_LARGE:
             raise ConfigurationError(
-                f"what {self._target.worker} sent is larger than the aggregator takes, which is four times "
-                "the model and some room",
+                f"what {self._target.worker} sent is larger than the aggregator takes, which is three "
+                "times the model, an update and some room",
                 field="spec.algorithm.name",
                 remedy="let the algorithm report less beside the weights",
             ) from error

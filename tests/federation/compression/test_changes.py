@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engram.federation.codec import size_of
@@ -38,7 +41,9 @@ def model(seed: int = 0, rows: int = 4) -> dict[str, NDArray[Any]]:
 
 def trained(before: Tensors, seed: int, spread: float = 1e-2) -> dict[str, NDArray[Any]]:
     moves = model(seed, len(before["head.weight"]))
-    return {name: (array + spread * moves[name]).astype(array.dtype) for name, array in before.items()}
+    return {
+        name: np.asarray(array + spread * moves[name]).astype(array.dtype) for name, array in before.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +153,11 @@ def test_a_packed_update_of_another_method_is_refused() -> None:
 
 def test_an_order_says_nothing_of_what_is_unchanged() -> None:
     before = model()
-    after = unpack_order({"5/r": np.array(3, np.float32)}, before)
+    three = np.array(3, np.float32)
+    three.flags.writeable = False
+    for array in before.values():
+        array.flags.writeable = False
+    after = unpack_order({"5/r": three}, before)
     assert all(after[name] is before[name] for name in before if name != "one")
     assert after["one"] == 3
     assert not any(array.flags.writeable for array in after.values())
@@ -164,3 +173,39 @@ def test_counters_cannot_be_moved_by_an_order() -> None:
     parts = TopK(1.0).pack(np.ones(1, np.float32))
     with pytest.raises(Malformed, match=r"bn\.num_batches_tracked: the parts are"):
         unpack_order({f"2/{part}": array for part, array in parts.items()}, model())
+
+
+arrays = st.builds(
+    lambda kind, shape, fill: np.full(shape, fill).astype(kind),
+    st.sampled_from(["float16", "float32", "float64", "int8", "uint8", "uint16", "uint32", "int64", "bool"]),
+    st.lists(st.integers(0, 40), max_size=3),
+    st.integers(0, 255),
+)
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    key=st.sampled_from(["0/h", "0/s", "0/q", "0/i", "0/v", "0/r", "1/r", "5/s", "5/i", "6/q", "", "0/"]),
+    array=st.none() | arrays,
+    noise=st.binary(min_size=1, max_size=64),
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_table_holds_it_is_a_model_or_refused(
+    name: str, key: str, array: NDArray[Any] | None, noise: bytes
+) -> None:
+    before, method = model(), method_of(name, 0.3)
+    table = dict(pack_update(trained(before, 1), before, EMPTY, method)[0])
+    if array is not None:
+        table[key] = array
+    elif key in table and table[key].size:
+        spoilt = np.array(table[key])
+        view = spoilt.reshape(-1).view(np.uint8)
+        view[: len(noise)] = np.frombuffer(noise, np.uint8)[: view.size]
+        table[key] = spoilt
+    with contextlib.suppress(Malformed):
+        found = unpack_update(table, before, method)
+        assert list(found) == list(before)
+        assert found["head.weight"].dtype == np.float32
+        assert found["head.weight"].shape == (4, 300)
+    with contextlib.suppress(Malformed):
+        assert list(unpack_order(table, before)) == list(before)
