@@ -119,6 +119,13 @@ def worker(
         Path | None,
         typer.Option(envvar=Environment.ENGRAM_DATA_DIR.value, help="Where the data are mounted."),
     ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=Environment.ENGRAM_STATE_DIR.value,
+            help="Kept for this worker over restarts; none: what compression owes is lost at a restart.",
+        ),
+    ] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
 ) -> None:
     """Train for an aggregator: what a worker pod runs. Options may come from its environment."""
@@ -137,6 +144,7 @@ def worker(
             tls_name=tls_name,
             attempt=attempt,
             data=data,
+            state=state_dir,
         )
         return run_worker_process(options, pod)
 

@@ -1,6 +1,6 @@
 """A worker of a measurement, in a process of its own.
 
-    python -m benchmarks.federation_load.client PORT WORKER
+    python -m benchmarks.federation_load.client PORT WORKER COMPRESSION
 
 Prints what it measured, as JSON.
 """
@@ -16,12 +16,16 @@ from itertools import pairwise
 from benchmarks.federation_load.roles import IdleWorker
 from benchmarks.federation_load.server import TOKEN
 from benchmarks.federation_load.usage import peak_mb, socket_bytes
+from engram.federation.compression.arrays import method_of
+from engram.federation.compression.packer import Packer
+from engram.federation.compression.residuals import MemoryResiduals
 from engram.federation.websocket.client import run_worker
+from engram.spec.training import Aggregation
 
 
 def main(arguments: list[str]) -> None:
     """Take part in a run to its end."""
-    port, worker = int(arguments[0]), arguments[1]
+    port, worker, compression = int(arguments[0]), arguments[1], arguments[2]
     carried: list[int] = []
     used: list[float] = []
 
@@ -29,8 +33,9 @@ def main(arguments: list[str]) -> None:
         carried.append(socket_bytes(port))
         used.append(time.process_time())
 
+    method = None if compression == "none" else method_of(compression, Aggregation().topk_share)
     reason = run_worker(
-        IdleWorker(note),
+        IdleWorker(note, moves=method is not None),
         worker=worker,
         job_digest="benchmark",
         endpoints=[f"127.0.0.1:{port}"],
@@ -38,6 +43,7 @@ def main(arguments: list[str]) -> None:
         attempt=0,
         orphan_seconds=60.0,
         stop=threading.Event(),
+        packer=None if method is None else Packer(method, MemoryResiduals()),
     )
     by_round = [after - before for before, after in pairwise(carried)]
     cpu_by_round = [after - before for before, after in pairwise(used)]

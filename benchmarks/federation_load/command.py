@@ -28,13 +28,14 @@ Measurement = Callable[[], Row]
 
 
 def measurements(
-    sizes: dict[int, int], rate: float, python: Path | None, crowd: bool
+    sizes: dict[int, int], rate: float, python: Path | None, crowd: bool, compressions: list[str]
 ) -> Iterator[Measurement]:
     """Yield what is to be measured, in the order of the table."""
     for parameters, rounds in sizes.items():
         for workers in WORKERS:
             limit = limit_seconds(rate, parameters, workers)
-            yield partial(running.measured, parameters, workers, rounds, limit)
+            for compression in compressions:
+                yield partial(running.measured, parameters, workers, rounds, limit, compression=compression)
             if python is not None:
                 few = min(rounds, 10)
                 yield partial(running.flower, python, parameters, workers, few, limit)
@@ -65,18 +66,22 @@ def main() -> int:
     parser.add_argument(
         "--peers", action="store_true", help=f"install Flower into {ENVIRONMENT.name} and measure it, too"
     )
+    parser.add_argument(
+        "--compression", default="none", help="of engram's rows, such as none,float16,int8,topk"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
     options = parser.parse_args()
     python = peers.interpreter(ENVIRONMENT) if not options.quick or options.peers else None
     if python is None and options.peers:
         python = peers.install(ENVIRONMENT)
+    compressions = options.compression.split(",")
     wanted = QUICK_ROUNDS if options.quick else ROUNDS
     sizes = {size: rounds for size, rounds in wanted.items() if options.only in (None, size)}
     rate = loopback_bytes_per_second(1 << 28 if options.quick else 1 << 29)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}; loopback {rate / 1e9:.2f} GB/s in 1 MiB writes\n\n{HEADER}")
     rows = []
-    for measure in measurements(sizes, rate, python, crowd=not options.quick):
+    for measure in measurements(sizes, rate, python, not options.quick, compressions):
         rows.append(measure())
         print(line_of(rows[-1]), flush=True)
     for row in known_rows(sizes, python is not None):

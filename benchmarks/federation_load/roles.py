@@ -34,14 +34,16 @@ def model_of(parameters: int) -> Tensors:
 
 
 class IdleWorker:
-    """Sends the global weights back as they came; `on_order` is called first."""
+    """Sends the global weights back as they came, or a little larger, so that there is something to compress;
+    `on_order` is called first.
+    """
 
     samples = SAMPLES
     split_digest = "none"
     device = "cpu"
 
-    def __init__(self, on_order: Callable[[], None]) -> None:
-        self._on_order = on_order
+    def __init__(self, on_order: Callable[[], None], *, moves: bool = False) -> None:
+        self._on_order, self._moves = on_order, moves
 
     def restore(self, state: bytes) -> None:
         """Start afresh: there is no state."""
@@ -49,7 +51,10 @@ class IdleWorker:
     def train(self, order: Train, progress: Progress) -> Update:
         """Return the order's weights."""
         self._on_order()
-        return Update(order.task, order.round, self.samples, order.weights)
+        weights = order.weights
+        if self._moves:
+            weights = {name: array * np.float32(1.001) for name, array in weights.items()}
+        return Update(order.task, order.round, self.samples, weights)
 
     def consolidate(self, order: Consolidate) -> Consolidated:
         """Return nothing learnt."""

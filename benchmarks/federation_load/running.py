@@ -23,17 +23,26 @@ CROWDS = 4
 """Processes that 1,000 workers share."""
 
 
-def measured(parameters: int, workers: int, rounds: int, limit: float, *, disk: bool = False) -> Row:
+def measured(
+    parameters: int,
+    workers: int,
+    rounds: int,
+    limit: float,
+    *,
+    compression: str = "none",
+    disk: bool = False,
+) -> Row:
     """Run engram with a process each; `disk`: with a checkpoint every round."""
     with tempfile.TemporaryDirectory() as folder, _processes() as started:
         server = _start(
-            started, "server", *_texts(parameters, workers, rounds), "none", *([folder] if disk else [])
+            started, "server", *_texts(parameters, workers, rounds), compression, *([folder] if disk else [])
         )
         port = _line(server)
-        clients = [_start(started, "client", port, name) for name in names_of(workers)]
+        clients = [_start(started, "client", port, name, compression) for name in names_of(workers)]
         heard = [_last(client) for client in clients]
         system = "engram with checkpoints" if disk else "engram"
-        return row_of(system, parameters, workers, limit, _last(server), heard)
+        row = row_of(system, parameters, workers, limit, _last(server), heard)
+        return Row(**{**vars(row), "compression": compression})
 
 
 def crowd(parameters: int, workers: int, rounds: int, limit: float) -> Row:

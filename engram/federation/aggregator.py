@@ -112,8 +112,8 @@ class Aggregator:
 
     @property
     def message_limit(self) -> int:
-        """Largest message in bytes that a worker may send: four times the model, and some room."""
-        return 4 * size_in_bytes(self.weights) + self.settings.message_slack_bytes
+        """Largest message in bytes that a worker may send: three times the model, an update, some room."""
+        return 3 * size_in_bytes(self.weights) + self._engine.update_bytes + self.settings.message_slack_bytes
 
     @property
     def deadline(self) -> float | None:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engram.errors import CheckpointError, ConfigurationError, ProtocolError
 from engram.federation.actions import Cursor
+from engram.federation.durable import write_whole
 from engram.federation.history import History
 from engram.federation.messages import EMPTY, Tensors
 from engram.federation.tensors import ALIGNMENT, Buffer, TensorReader, buffers_of, rows_of
@@ -28,7 +28,7 @@ from engram.federation.tensors import ALIGNMENT, Buffer, TensorReader, buffers_o
 MAGIC = b"ENGRAMC1"
 MANIFEST = "manifest.json"
 DIGEST_BYTES = 32
-GROUPS = ("weights", "learner", "aggregation")
+GROUPS = ("weights", "learner", "aggregation", "owed")
 NAME = re.compile(r"checkpoint-(\d{8})\.bin")
 
 
@@ -44,6 +44,8 @@ class Snapshot:
     learner: Tensors = field(default_factory=dict)
     aggregation: Tensors = field(default_factory=dict)
     """The aggregation rule's own state, such as a server optimiser's moments."""
+    owed: Tensors = field(default_factory=dict)
+    """What compressed orders have not said yet of the global model."""
     states: dict[str, bytes] = field(default_factory=dict)
     """State blobs of the workers from the last consolidation."""
     samples: dict[str, int] = field(default_factory=dict)
@@ -69,11 +71,11 @@ class CheckpointStore:
             self.directory.mkdir(parents=True, exist_ok=True)
             numbers = self._numbers()
             number = max(numbers, default=0) + 1
-            self._write(_file_name(number), [*parts, _digest_of(parts)])
+            write_whole(self.directory / _file_name(number), [*parts, _digest_of(parts)])
             kept = [_file_name(number)]
             self._damaged.difference_update(kept)
             kept += [name for name in self._names() if name not in {*kept, *self._damaged}][:1]
-            self._write(MANIFEST, [json.dumps({"checkpoints": kept}).encode() + b"\n"])
+            write_whole(self.directory / MANIFEST, [json.dumps({"checkpoints": kept}).encode() + b"\n"])
             for old in numbers:
                 if _file_name(old) not in kept:
                     (self.directory / _file_name(old)).unlink(missing_ok=True)
@@ -133,25 +135,6 @@ class CheckpointStore:
         matches = (NAME.fullmatch(path.name) for path in self.directory.iterdir())
         return [int(match[1]) for match in matches if match is not None]
 
-    def _write(self, name: str, parts: Iterable[Buffer]) -> None:
-        """Write a file so that it is there whole, or not at all."""
-        temporary = self.directory / f".{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.directory / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        handle = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
 
 def _file_name(number: int) -> str:
     return f"checkpoint-{number:08d}.bin"
@@ -161,7 +144,7 @@ def prepared(snapshot: Snapshot) -> list[Buffer]:
     """Return what a file is written from: the bytes of everything that may change while it is written, and
     views of the tensors, which are never written to.
     """
-    groups: list[Tensors] = [snapshot.weights, snapshot.learner, snapshot.aggregation]
+    groups: list[Tensors] = [snapshot.weights, snapshot.learner, snapshot.aggregation, snapshot.owed]
     meta = {
         "job_digest": snapshot.job_digest,
         "cursor": asdict(snapshot.cursor),
@@ -209,6 +192,7 @@ def _parse(data: bytes) -> Snapshot:
         weights=tensors.get("weights", EMPTY),
         learner=tensors.get("learner", EMPTY),
         aggregation=tensors.get("aggregation", EMPTY),
+        owed=tensors.get("owed", EMPTY),
         states={name: base64.b64decode(blob) for name, blob in meta["states"].items()},
         samples=meta["samples"],
         history=History.model_validate(meta["history"]),

@@ -8,7 +8,8 @@ memory is taken, and whatever is odd raises ProtocolError.
 
 `Shared` groups are addressed by content: one that a connection has already carried goes as its digest only.
 Encoder and decoder of a connection keep the same memory of groups, because they see the same messages in the
-same order; a new connection starts with an empty memory on both sides.
+same order; a new connection starts with an empty memory on both sides. So it is with the weights of orders
+under compression: what the last order of a connection carried is not said again, only what has changed since.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ import numpy as np
 
 from engram.errors import ProtocolError, RefusedError
 from engram.federation.carried import Carried, Digests
+from engram.federation.compression.arrays import Malformed
+from engram.federation.compression.broadcast import Model
+from engram.federation.compression.changes import unpack_order
+from engram.federation.fields import mapping, plain
 from engram.federation.messages import (
     ClassCounts,
     Consolidate,
@@ -33,6 +38,7 @@ from engram.federation.messages import (
     Hello,
     LabelCounts,
     Message,
+    Order,
     Shared,
     Tensors,
     Train,
@@ -40,7 +46,6 @@ from engram.federation.messages import (
 )
 from engram.federation.tensors import (
     ALIGNMENT,
-    MAX_NAME,
     Buffer,
     TensorReader,
     buffers_of,
@@ -51,8 +56,6 @@ from engram.federation.versions import refusal
 
 MAGIC = b"ENG1"
 MAX_HEADER = 16 * 1024 * 1024
-MAX_TEXT = 1024 * 1024
-MAX_ITEMS = 1_000_000
 CHUNK = 1024 * 1024 - 16
 """Bytes of a large message that travel together: with a piece's header the largest frame that there is."""
 JOINED = 256 * 1024
@@ -62,6 +65,7 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)
 FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 UP = frozenset(kind.__name__ for kind in get_args(Up))
 DOWN = frozenset(kind.__name__ for kind in get_args(Down))
+ORDERS = frozenset(kind.__name__ for kind in get_args(Order))
 
 
 Received = TypeVar("Received", bound=Message)
@@ -110,24 +114,27 @@ class Common:
 
     def __init__(self) -> None:
         self.digests = Digests()
-        self._last: tuple[Message, Encoded] | None = None
+        self._last: tuple[Message, Model | None, Encoded] | None = None
 
-    def find(self, message: Message) -> Encoded | None:
+    def find(self, message: Message, model: Model | None) -> Encoded | None:
         """Return the bytes of an order that another connection has sent and that is the same here.
 
-        It is when it carries no shared groups: of those each connection has others.
+        It is when it carries no shared groups: of those each connection has others. `model` is what this
+        connection has carried.
         """
         if self._last is None or not isinstance(message, Train | Consolidate | Evaluate):
             return None
-        last, encoded = self._last
+        last, known, encoded = self._last
         if type(last) is not type(message) or last.weights is not message.weights or message.shared:
+            return None
+        if known is not model:
             return None
         return encoded if replace(message, weights={}) == replace(last, weights={}) else None
 
-    def keep(self, message: Message, encoded: Encoded) -> None:
+    def keep(self, message: Message, model: Model | None, encoded: Encoded) -> None:
         """Remember an order that may go to others too."""
         if isinstance(message, Train | Consolidate | Evaluate) and not message.shared:
-            self._last = message, encoded
+            self._last = message, model, encoded
 
 
 class Encoder:
@@ -135,15 +142,19 @@ class Encoder:
 
     def __init__(self, common: Common | None = None) -> None:
         self._carried = Carried()
+        self._model: Model | None = None
+        """What the last order carried, under compression."""
         self._common = common or Common()
 
     def encode(self, message: Message) -> Encoded:
         """Return the bytes of `message`. Raises ProtocolError when it holds what may not travel."""
         kind = type(message).__name__
-        encoded = self._common.find(message)
+        encoded = self._common.find(message, self._model)
         if encoded is None:
             encoded = self._encode(kind, message)
-            self._common.keep(message, encoded)
+            self._common.keep(message, self._model, encoded)
+        if isinstance(message, Train | Consolidate | Evaluate):
+            self._model = message.weights if isinstance(message.weights, Model) else None
         if Shared in FIELDS[kind].values():
             self._carried.end_of_order()
         return encoded
@@ -163,6 +174,10 @@ class Encoder:
         return Encoded((start, *buffers), len(start) + sum(len(buffer) for buffer in buffers))
 
     def _value(self, hint: Any, value: Any, tables: list[list[Any]], buffers: list[Buffer]) -> Any:
+        if isinstance(value, Model) and self._model is not None:
+            since = value.since(self._model)
+            if since is not None:
+                return [self._add(since, tables, buffers)]
         if hint == Tensors:
             return self._add(value, tables, buffers)
         if hint == Shared:
@@ -193,6 +208,8 @@ class Decoder(Generic[Received]):
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
         self._carried = Carried()
+        self._model: Tensors | None = None
+        """What the last order carried."""
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
         """Return the message; its arrays are read-only views of `data`.
@@ -217,6 +234,8 @@ class Decoder(Generic[Received]):
         fields = {name: self._field(f"{kind}.{name}", hints[name], values[name], groups) for name in hints}
         if Shared in hints.values():
             self._carried.end_of_order()
+        if kind in ORDERS:
+            self._model = fields["weights"]
         message: Received = KINDS[kind](**fields)
         return message
 
@@ -230,14 +249,23 @@ class Decoder(Generic[Received]):
 
     def _field(self, where: str, hint: Any, value: Any, groups: list[Tensors]) -> Any:
         if hint == Tensors:
-            return _table(where, value, groups)
+            return self._since(where, value[0], groups) if _is_change(value) else _table(where, value, groups)
         if hint == Shared:
             return self._shared(where, value, groups)
-        return _plain(where, hint, value)
+        return plain(where, hint, value)
+
+    def _since(self, where: str, value: object, groups: list[Tensors]) -> Tensors:
+        """Return the weights of the last order with what has changed since."""
+        if self._model is None:
+            raise ProtocolError(f"{where}: a change of a model that was never sent on this connection")
+        try:
+            return unpack_order(_table(where, value, groups), self._model)
+        except Malformed as error:
+            raise ProtocolError(f"{where}: {error}") from error
 
     def _shared(self, where: str, value: object, groups: list[Tensors]) -> dict[str, Tensors]:
         shared: dict[str, Tensors] = {}
-        for name, entry in _mapping(where, value).items():
+        for name, entry in mapping(where, value).items():
             if not isinstance(name, str) or not isinstance(entry, list) or len(entry) not in (1, 2):
                 raise ProtocolError(f"{where}: a group is not name: [digest, table]")
             digest = entry[0]
@@ -297,73 +325,11 @@ def _native(value: object) -> object:
     raise ProtocolError(f"a value of type {type(value).__name__} may not travel")
 
 
+def _is_change(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 1
+
+
 def _table(where: str, value: object, groups: list[Tensors]) -> Tensors:
     if type(value) is not int or not 0 <= value < len(groups):
         raise ProtocolError(f"{where} names a table that is not there")
     return groups[value]
-
-
-def _mapping(where: str, value: object) -> dict[Any, Any]:
-    if not isinstance(value, dict) or len(value) > MAX_ITEMS:
-        raise ProtocolError(f"{where} is no mapping")
-    return value
-
-
-def _plain(where: str, hint: Any, value: Any) -> Any:
-    """Return a checked value of a field without tensors, in the type that the message declares."""
-    if hint is ClassCounts:
-        if not isinstance(value, list) or len(value) != 3:
-            raise ProtocolError(f"{where} is not [right, total, right_unseen]")
-        return ClassCounts(*(_counts(where, part) for part in value))
-    if hint is LabelCounts:
-        if not isinstance(value, list) or len(value) != 2:
-            raise ProtocolError(f"{where} is not [labelled, unlabelled]")
-        return LabelCounts(*(_counts(where, part) for part in value))
-    if hint == Mapping[str, float]:
-        return {_text(where, key): _number(where, number) for key, number in _mapping(where, value).items()}
-    if hint == tuple[int, ...]:
-        return _integers(where, value)
-    if hint == tuple[int, int] | None:
-        if value is None:
-            return None
-        if len(pair := _integers(where, value)) != 2:
-            raise ProtocolError(f"{where} is not a pair of integers")
-        return pair
-    if hint == float | None:
-        return None if value is None else _number(where, value)
-    if hint is float:
-        return _number(where, value)
-    if hint is int:
-        return _integer(where, value)
-    if type(value) is not hint or (isinstance(value, str | bytes) and len(value) > MAX_TEXT):
-        raise ProtocolError(f"{where} is not {hint.__name__} of at most {MAX_TEXT} bytes")
-    return value
-
-
-def _integer(where: str, value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise ProtocolError(f"{where} is no integer from 0")
-    return value
-
-
-def _integers(where: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > MAX_ITEMS:
-        raise ProtocolError(f"{where} is no list of integers")
-    return tuple(_integer(where, item) for item in value)
-
-
-def _counts(where: str, value: object) -> dict[int, int]:
-    items = _mapping(where, value).items()
-    return {_integer(where, label): _integer(where, count) for label, count in items}
-
-
-def _number(where: str, value: object) -> float:
-    if type(value) not in (int, float):
-        raise ProtocolError(f"{where} is no number")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME:
-        raise ProtocolError(f"{where} has a key that is no short text")
-    return value

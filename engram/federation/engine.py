@@ -15,6 +15,10 @@ from engram.errors import ConfigurationError, ProtocolError
 from engram.federation import actions as act
 from engram.federation.aggregation import OutOfRange, build
 from engram.federation.checkpoint import CheckpointStore, Snapshot, prepared
+from engram.federation.compression.arrays import Malformed
+from engram.federation.compression.broadcast import Broadcast
+from engram.federation.compression.changes import most_bytes, unpack_update
+from engram.federation.compression.packer import LOST
 from engram.federation.history import History, Observer, RoundRow, TaskRow
 from engram.federation.journal import Journal, as_row, summed
 from engram.federation.messages import (
@@ -31,7 +35,7 @@ from engram.federation.messages import (
 )
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
-from engram.federation.tensors import Buffer, frozen
+from engram.federation.tensors import Buffer, frozen, size_in_bytes
 from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
 
 
@@ -63,6 +67,12 @@ class Engine:
         """
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
+        if store is not None:
+            self._rule.keep_in(store.directory)
+        self._method = settings.method
+        self._broadcast = None if self._method is None else Broadcast(settings.aggregation, self._method)
+        self._counted: dict[str, tuple[int, int]] = {}
+        """(task, round) of each worker's newest update that counts, where compression needs it."""
         self._timer = timer
         self._unsettled: tuple[RoundRow, list[Buffer]] | None = None
         """A closed round whose checkpoint is to be written."""
@@ -77,7 +87,7 @@ class Engine:
         found = store.load(settings.job_digest) if store is not None else None
         if found is None:
             self.journal = Journal(History(), observer, timer)
-            self.weights: Tensors = frozen(learner.begin_task(1, None))
+            self.weights: Tensors = self._replaced({}, learner.begin_task(1, None))
             """The global model as it is now; read-only."""
             self._begun = 1
             initial = learner.initial_counts()
@@ -93,6 +103,11 @@ class Engine:
         self._states, self.samples = dict(snapshot.states), dict(snapshot.samples)
         self._learner.restore(snapshot.begun, snapshot.learner)
         self._rule.restore(snapshot.aggregation)
+        if self._broadcast is not None:
+            self._broadcast.restore(snapshot.owed)
+            self.weights = self._broadcast.replaced(snapshot.weights, snapshot.weights)
+        for row in snapshot.history.rounds:
+            self._count(row)
         snapshot.history.faults.resumes += 1
         for note in notes:
             self.journal.note(note)
@@ -111,10 +126,16 @@ class Engine:
         self.samples.update(samples)
         self._begin_rule()
 
+    @property
+    def update_bytes(self) -> int:
+        """The most bytes of an update's weights."""
+        return size_in_bytes(self.weights) if self._method is None else most_bytes(self.weights, self._method)
+
     # Answers of the open stage, taken in after the machine wants them.
 
     def take_update(self, worker: str, update: Update) -> None:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
+        update = self._unpacked(update)
         magnitudes = check_update(update, self.weights, self.samples[worker])
         if update.samples:
             try:
@@ -125,6 +146,16 @@ class Engine:
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
         self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)
+
+    def _unpacked(self, update: Update) -> Update:
+        """Return an update with its whole model. Raises Unfit."""
+        if self._method is None or update.samples == 0:
+            return update
+        try:
+            weights = unpack_update(update.weights, self.weights, self._method)
+        except Malformed as error:
+            raise Unfit(error.reason, str(error)) from error
+        return replace(update, weights=weights)
 
     def take_consolidated(self, worker: str, answer: Consolidated) -> None:
         """Validate what a worker ends the task with and keep it. Raises Unfit."""
@@ -168,17 +199,22 @@ class Engine:
         task, seen = action.task, self.seen(action.task)
         if isinstance(action, act.SendConsolidate):
             return Consolidate(task, self.weights, seen, self.shared(action.worker, task, 0))
-        kind = Train if isinstance(action, act.SendTrain) else Evaluate
         shared = self.shared(action.worker, task, action.round)
-        return kind(task, action.round, self.weights, seen, shared)
+        if isinstance(action, act.SendEvaluate):
+            return Evaluate(task, action.round, self.weights, seen, shared)
+        return Train(task, action.round, self.weights, seen, shared, self._counted.get(action.worker))
 
     # The machine's actions.
 
     def begin_task(self, task: int) -> None:
         """Make the weights that a task starts from, once."""
         if self._begun < task:
-            self.weights = frozen(self._learner.begin_task(task, self.weights))
+            self.weights = self._replaced(self.weights, self._learner.begin_task(task, self.weights))
             self._begun = task
+
+    def _replaced(self, before: Tensors, after: Tensors) -> Tensors:
+        """Return weights that the learner has made, read-only."""
+        return frozen(after) if self._broadcast is None else self._broadcast.replaced(before, after)
 
     def open(self, stage: act.OpenStage, now: float) -> None:
         """Start a stage without answers."""
@@ -209,10 +245,18 @@ class Engine:
         self._answers.updates, self._answers.absent = updates, action.absent
         self.journal.answered(now, "train", [update.metrics for update in updates.values()])
         with self.journal.timed("aggregate"):
-            if any(update.samples for update in updates.values()):
-                self.weights = self._checked(self._rule.finish())
+            if given := sum(update.samples > 0 for update in updates.values()):
+                made = self._checked(self._rule.finish())
+                if self._broadcast is not None:
+                    made = self._broadcast.moved(self.weights, made, given)
+                self.weights = made
                 for warning in self._rule.warnings():
                     self.journal.note(f"task {action.task}, round {action.round}: {warning}")
+            for worker in [worker for worker, update in updates.items() if update.metrics.get(LOST)]:
+                self.journal.note(
+                    f"task {action.task}, round {action.round}: {worker} had lost what its updates still "
+                    "owed; give its group a state.volume that keeps it"
+                )
             self._rule.close_round(updates)
             self._learner.close_round(action.task, action.round, self.weights, updates)
 
@@ -232,7 +276,8 @@ class Engine:
         results = {worker: self._answers.results[worker] for worker in action.workers}
         self._answers.absent = action.absent
         self.journal.answered(now, "consolidate", [])
-        self.weights = frozen(self._learner.close_task(action.task, self.weights, results))
+        closed = self._learner.close_task(action.task, self.weights, results)
+        self.weights = self._replaced(self.weights, closed)
         self._states.update({worker: answer.state for worker, answer in results.items()})
 
     def evaluate(self, task: int, round: int) -> None:
@@ -255,12 +300,19 @@ class Engine:
         self.settle()
         if round:
             closed = self.journal.round_row(task, round, answers.updates, answers.absent)
+            self._count(closed)
             self._unsettled = closed, self._prepared(action.cursor)
             return
         before = len(self.seen(task - 1)) if task > 1 else 0
         row = self.journal.task_row(task, self.seen(task)[before:], answers.results, answers.absent)
         self._write(row, self._prepared(action.cursor))
         self._observer.task_closed(row, self.journal.history)
+
+    def _count(self, row: RoundRow) -> None:
+        """Note whose updates a closed round has taken in."""
+        if self._method is not None and self._method.feeds_back:
+            accepted = [worker for worker, part in row.workers.items() if part.outcome == "accepted"]
+            self._counted.update(dict.fromkeys(accepted, (row.task, row.round)))
 
     def settle(self) -> None:
         """Make the last closed round durable and announce it, unless that is done. Raises CheckpointError."""
@@ -292,6 +344,7 @@ class Engine:
                 weights=self.weights,
                 learner=self._learner.state(),
                 aggregation=self._rule.state(),
+                owed={} if self._broadcast is None else self._broadcast.state(),
                 states=self._states,
                 samples=self.samples,
                 history=self.journal.history,

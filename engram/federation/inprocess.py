@@ -15,6 +15,8 @@ from engram.errors import FederationError
 from engram.federation.aggregator import Aggregator
 from engram.federation.clock import Clock
 from engram.federation.codec import Common, Encoder
+from engram.federation.compression.packer import Packer
+from engram.federation.compression.residuals import MemoryResiduals, Residuals
 from engram.federation.messages import Heartbeat, Message, Outgoing
 from engram.federation.outcome import Outcome
 from engram.federation.roles import LocalLearner
@@ -39,8 +41,13 @@ class _Connection:
 class _Run:
     """The loop's state."""
 
-    def __init__(self, aggregator: Aggregator, workers: Mapping[str, LocalLearner]) -> None:
-        self._aggregator = aggregator
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        workers: Mapping[str, LocalLearner],
+        residuals: Callable[[str], Residuals],
+    ) -> None:
+        self._aggregator, self._residuals = aggregator, residuals
         self._clock = Clock()
         self._skipped = 0.0
         self._workers = workers
@@ -55,7 +62,10 @@ class _Run:
     def connect(self) -> None:
         """Let every worker that is new say hello."""
         for name in [name for name in self._workers if name not in self._connections]:
-            session = WorkerSession(self._workers[name], name, self._aggregator.settings.job_digest)
+            settings = self._aggregator.settings
+            method = settings.method
+            packer = None if method is None else Packer(method, self._residuals(name))
+            session = WorkerSession(self._workers[name], name, settings.job_digest, packer=packer)
             connection = self._connections[name] = _Connection(session, self._common)
             hello = connection.session.hello()
             self._aggregator.transferred(name, "up", connection.size("up", hello), hello)
@@ -113,15 +123,19 @@ class _Run:
 
 
 def run_in_process(
-    aggregator: Aggregator, workers: Mapping[str, LocalLearner], stop: Callable[[], bool]
+    aggregator: Aggregator,
+    workers: Mapping[str, LocalLearner],
+    stop: Callable[[], bool],
+    residuals: Callable[[str], Residuals] = lambda worker: MemoryResiduals(),
 ) -> Outcome:
     """Run the job to its end, or until `stop()` says so between two messages (then suspended).
 
-    A worker that is put into `workers` while the run goes on joins it. A worker's exception propagates as
+    A worker that is put into `workers` while the run goes on joins it. `residuals` returns where a worker
+    keeps what compression owes. A worker's exception propagates as
     it is. Raises FederationError when the quorum cannot be reached with the workers given, CheckpointError
     when a checkpoint cannot be written.
     """
-    run = _Run(aggregator, workers)
+    run = _Run(aggregator, workers, residuals)
     while aggregator.outcome is None:
         if stop():
             run.suspend()

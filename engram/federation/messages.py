@@ -85,6 +85,8 @@ class Train:
     """Label ids of all classes seen so far in learning order, the current task's last: row i of the head is
     seen[i]."""
     shared: Shared = field(default_factory=dict)
+    counted: tuple[int, int] | None = None
+    """(task, round) of this worker's newest update that counts, where it has to know."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Update:
     samples: int
     """n_k after the job's `weighting`; the weight of this update in the average."""
     weights: Tensors = field(default_factory=dict)
+    """The trained model, or what `engram.federation.compression.changes` packs of its change."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """loss, steps, seconds, labelled, exemplars, unlabelled, pseudo_label_accept_ratio ...: finite numbers.
     """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engram.federation.compression.arrays import Method, method_of
 from engram.federation.plan import Plan
 from engram.federation.sampling import Quorum
 from engram.spec import FederatedIncrementalJob, aggregation_parameters
@@ -57,7 +58,7 @@ class Settings:
     stall_seconds: float = 30.0
     """A large answer of which nothing comes for so long makes way for one that waits."""
     message_slack_bytes: int = 16 * 1024 * 1024
-    """Room in a message beside four times the model: header, results of consolidation, a grown head."""
+    """Room in a message beside three models and an update: header, results of consolidation, a grown head."""
 
     @classmethod
     def from_job(cls, job: FederatedIncrementalJob, rounds: Sequence[int]) -> Settings:
@@ -96,6 +97,14 @@ class Settings:
             elastic=self.elastic,
             consolidates=self.consolidates,
         )
+
+    @property
+    def method(self) -> Method | None:
+        """How changes of the model are packed; None: weights go as they are."""
+        aggregation = self.aggregation
+        if aggregation.compression == "none":
+            return None
+        return method_of(aggregation.compression, aggregation.topk_share)
 
     @property
     def whole_bytes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from engram import __version__
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The version of the messages."""
 LONGEST = 40
 """Characters that are shown of what a peer claims."""

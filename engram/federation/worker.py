@@ -10,6 +10,7 @@ import traceback
 from dataclasses import replace
 
 from engram.errors import ConfigurationError, EngramError, RefusedError
+from engram.federation.compression.packer import Packer
 from engram.federation.messages import (
     Consolidate,
     Consolidated,
@@ -46,7 +47,9 @@ class WorkerSession:
         attempt: int = 0,
         labels: LabelCounts | None = None,
         remark: str = "",
+        packer: Packer | None = None,
     ) -> None:
+        """`packer` packs updates where the job compresses them."""
         self.worker = worker
         self.finish: Finish | None = None
         """Set when the aggregator has ended the run."""
@@ -56,6 +59,7 @@ class WorkerSession:
         self._job_digest = job_digest
         self._attempt = attempt
         self._labels = labels or LabelCounts()
+        self._packer = packer
         self._remark, self._trouble, self._endpoint = remark, "", ""
         self._state: bytes | None = None
         self._before: bytes | None = None
@@ -140,13 +144,13 @@ class WorkerSession:
         if (
             isinstance(answer, Update)
             and isinstance(last, Train)
-            and (last.task, last.round) == (order.task, order.round)
+            and (last.task, last.round, last.counted) == (order.task, order.round, order.counted)
             and same_tensors(last.weights, order.weights)
         ):
             return answer
         self._order, self._answer = order, None
-        update = self._learner.train(order, progress)
-        self._answer = replace(update, task=order.task, round=order.round)
+        update = replace(self._learner.train(order, progress), task=order.task, round=order.round)
+        self._answer = update if self._packer is None else self._packer.pack(update, order)
         return self._answer
 
     def _consolidate(self, order: Consolidate) -> Consolidated:

@@ -49,6 +49,15 @@ class RunDirectory:
         """The aggregator's checkpoint."""
         return self.path / "checkpoint"
 
+    def state_of(self, worker: str) -> Path:
+        """What a worker keeps while the run goes on."""
+        return self.state / worker
+
+    @property
+    def state(self) -> Path:
+        """What the workers keep while the run goes on; gone when it is complete."""
+        return self.path / "state"
+
     @property
     def logs(self) -> Path:
         """One log a process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from engram.errors import EngramError
 from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
+from engram.federation.compression.residuals import FileResiduals
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
 from engram.federation.inprocess import run_in_process
 from engram.federation.messages import Heartbeat, Hello, Reject
@@ -108,12 +110,19 @@ def run_locally(
             settings = replace(composition.settings(), take_turns=True)
             aggregator = Aggregator(settings, composition.global_learner(), store, observers)
             status.restored(aggregator.history)
-            outcome = run_in_process(aggregator, learners, stop)
+            outcome = run_in_process(
+                aggregator,
+                learners,
+                stop,
+                lambda worker: FileResiduals(directory.state_of(worker), composition.job.digest()),
+            )
         except (EngramError, MemoryError, OSError, RuntimeError) as error:
             known = translate(error)
             if not isinstance(known, EngramError):
                 raise
             return Ending.of_error(known)
+    if outcome.reason == "complete":
+        shutil.rmtree(directory.state, ignore_errors=True)
     write_record(directory, recorder.of_outcome(outcome))
     return ending_of(outcome, devices(learners))
 

@@ -94,6 +94,8 @@ class Supervisor:
                 for child in fleet.all():
                     child.close()
                 shutil.rmtree(self._secrets, ignore_errors=True)
+        if ending.reason == "complete":
+            shutil.rmtree(self._directory.state, ignore_errors=True)
         self._show_lines()
         restarts = {child.name: child.starts - 1 for child in fleet.all() if child.starts > 1}
         return Ending(ending.reason, ending.message, ending.exit_code, restarts, self._devices)
@@ -119,7 +121,8 @@ class Supervisor:
             arguments = [
                 *("worker", "--job", str(directory.job), "--name", worker.name),
                 *("--endpoint", f"{LOOPBACK}:{self._port.port}"),
-                *("--token-file", str(token), "--lifeline"),
+                *("--token-file", str(token), "--state-dir", str(directory.state_of(worker.name))),
+                "--lifeline",
             ]
             log = directory.logs / f"{worker.name}.log"
             workers[worker.name] = Child(worker.name, arguments, environment, log, numbered=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from engram.data.split import label_counts
 from engram.errors import FederationError
+from engram.federation.compression.packer import Packer
+from engram.federation.compression.residuals import FileResiduals, MemoryResiduals
 from engram.federation.messages import LabelCounts
 from engram.federation.roles import LocalLearner
 from engram.federation.websocket.client import run_worker
@@ -47,6 +49,8 @@ class WorkerOptions:
     """Name in the aggregator's certificate; empty: the host that is dialled."""
     attempt: int = 1
     data: Path | None = None
+    state: Path | None = None
+    """A directory of this worker's own that outlives it; None: what it owes is lost with the process."""
 
 
 def run_worker_process(options: WorkerOptions, pod: Pod) -> int:
@@ -95,11 +99,21 @@ def run_worker_process(options: WorkerOptions, pod: Pod) -> int:
         tls=tls,
         labels=labels_of(composition, worker),
         remark=remark,
+        packer=packer_of(composition, options.state),
     )
     say(f"{worker.name}: the run is over: {reason}")
     if reason == "complete":
         return ExitCode.DONE
     raise FederationError(f"{worker.name}: the aggregator ended the run: {reason}")
+
+
+def packer_of(composition: Composition, state: Path | None) -> Packer | None:
+    """Return what packs the updates, where the job compresses them."""
+    settings = composition.settings()
+    if settings.method is None:
+        return None
+    kept = MemoryResiduals() if state is None else FileResiduals(state, settings.job_digest)
+    return Packer(settings.method, kept)
 
 
 def start_of(composition: Composition) -> Start:

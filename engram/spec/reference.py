@@ -20,7 +20,6 @@ from engram.spec.names import (
 from engram.spec.parameters import AGGREGATIONS, ALGORITHMS, MODELS
 from engram.spec.reasons import Reason
 from engram.spec.schema import INT_OR_STRING, MUTABLE_MARK, PRESERVE, Schema, schema_of
-from engram.spec.validation import NOT_IMPLEMENTED
 from engram.spec.wording import bounds_words
 
 NOTE = "<!-- Generated from engram/spec by `make generate`. Do not edit. -->\n"
@@ -47,9 +46,6 @@ def render_job() -> str:
         "## Rules that span fields\n",
         "The API server and `engram validate` refuse a job that breaks one of these.\n",
         "\n".join(f"- `{_where(rule.path)}`: {rule.message}." for rule in rules(spec)) + "\n",
-        "## Not in this version\n",
-        "\n".join(f"- `spec.{field}`: {', '.join(values)}" for field, values in NOT_IMPLEMENTED.items())
-        + "\n",
     ]
     return "\n".join(parts)
 

@@ -75,7 +75,10 @@ class Gpus(Spec):
 class WorkerState(Spec):
     """Volume for large state of each worker."""
 
-    volume: Volume = Field(default_factory=dict, description="Mounted with one folder for each worker.")
+    volume: Volume = Field(
+        default_factory=dict,
+        description="Keeps what compression int8 and topk owe; one folder for each worker.",
+    )
 
 
 class WorkerGroup(Spec):

@@ -139,7 +139,16 @@ class Aggregation(Spec):
         "used; labelled = labelled samples + exemplars; uniform = 1.",
     )
     compression: Literal["none", "float16", "int8", "topk"] = Field(
-        "none", description="Compression of updates on the wire."
+        "none",
+        description="What travels of the model, both ways: none: all weights as they are; float16: their "
+        "change in half the bytes; int8: in a quarter; topk: the largest changes only. What int8 and topk "
+        "leave unsaid goes with later rounds.",
+    )
+    topk_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of each tensor's values that go up with compression topk.",
     )
 
 

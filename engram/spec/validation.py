@@ -37,11 +37,6 @@ from engram.spec.sedna import brings, check_sedna
 from engram.spec.training import Aggregation, Algorithm, Model
 from engram.spec.wording import check_model, unknown_name
 
-NOT_IMPLEMENTED: dict[str, tuple[str, ...]] = {
-    "aggregation.compression": ("float16", "int8", "topk"),
-}
-"""Values that the schema knows and this version does not carry out yet, by field below spec."""
-
 QUORUM_PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 
 
@@ -62,7 +57,6 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *_check_objects(spec),
         *_check_report(spec),
         *check_sedna(spec),
-        *_check_implemented(spec),
     ]
 
 
@@ -344,19 +338,6 @@ def _check_report(spec: JobSpec) -> Iterator[Problem]:
             "spec.report.prometheus.url", f"{url!r} is no URL", "write http://HOST:PORT or https://..."
         )
     yield from check_selector(spec.report.compare_with.selector, "spec.report.compareWith.selector")
-
-
-def _check_implemented(spec: JobSpec) -> Iterator[Problem]:
-    """Values whose turn has not come yet."""
-    values = {"aggregation.compression": spec.aggregation.compression}
-    defaults = {"aggregation.compression": Aggregation.model_fields["compression"].default}
-    for field, names in NOT_IMPLEMENTED.items():
-        if values[field] in names:
-            yield Problem(
-                f"spec.{field}",
-                f"{values[field]} is not implemented in this version of engram",
-                f"write {field.rsplit('.', 1)[-1]}: {defaults[field]}",
-            )
 
 
 def _count(number: int, singular: str, plural: str = "") -> str:

@@ -45,9 +45,14 @@ KEYS = {
 
 @pytest.mark.process
 def test_the_federation_benchmark_measures_real_processes_and_names_what_it_does_not(tmp_path: Path) -> None:
-    rows = rows_of(["benchmarks/federation.py", "--quick", "--only", "62000"], tmp_path / "rows.json", (0,))
+    arguments = ["benchmarks/federation.py", "--quick", "--only", "62000", "--compression", "none,int8"]
+    rows = rows_of(arguments, tmp_path / "rows.json", (0,))
     assert all(row.keys() >= KEYS for row in rows)
-    ours = [row for row in rows if row["system"] == "engram"]
+    packed = [row for row in rows if row["compression"] == "int8"]
+    assert [row["workers"] for row in packed] == [2, 5, 10]
+    for row in packed:
+        assert 0.25 < float(str(row["bytes_per_worker_round"])) / (2 * 4 * 62_000) < 0.3
+    ours = [row for row in rows if row["system"] == "engram" and row["compression"] == "none"]
     assert [row["workers"] for row in ours] == [2, 5, 10]
     for row in ours:
         assert float(str(row["seconds_per_round"])) > 0

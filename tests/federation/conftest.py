@@ -16,6 +16,8 @@ from engram.federation import codec
 from engram.federation import settings as settings_module
 from engram.federation.aggregator import Aggregator
 from engram.federation.checkpoint import CheckpointStore
+from engram.federation.compression.packer import Packer
+from engram.federation.compression.residuals import MemoryResiduals
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
 from engram.federation.messages import (
     ClassCounts,
@@ -230,10 +232,19 @@ class Federation:
     store: CheckpointStore | None = None
     observer: Recorder = field(default_factory=Recorder)
     head: Head = field(init=False)
+    residuals: dict[str, MemoryResiduals] = field(default_factory=dict)
+    """What a worker's directory keeps while its process is killed."""
 
     def aggregator(self) -> Aggregator:
         self.head = Head(len(self.settings.rounds))
         return Aggregator(self.settings, self.head, self.store, self.observer)
+
+    def residuals_of(self, worker: str) -> MemoryResiduals:
+        return self.residuals.setdefault(worker, MemoryResiduals())
+
+    def packer_of(self, worker: str) -> Packer | None:
+        method = self.settings.method
+        return None if method is None else Packer(method, self.residuals_of(worker))
 
     def workers(self) -> dict[str, LeastSquares]:
         return {name: LeastSquares(name, 30 + 10 * i) for i, name in enumerate(self.settings.workers)}

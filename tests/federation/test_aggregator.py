@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,90 +34,12 @@ from engram.federation.messages import (
     Wait,
     Welcome,
 )
-from engram.federation.outcome import Outcome
 from engram.federation.versions import PROTOCOL
-from engram.federation.worker import WorkerSession
+from tests.federation.desk import Desk, of
 
 MakeFederation = Callable[..., Any]
 SameBits = Callable[[Tensors, Tensors], bool]
-Kind = TypeVar("Kind")
 A, B, C = (f"trainworker-edge-{index}" for index in range(3))
-
-
-class Desk:
-    """An aggregator, the workers' sessions, and the letters between them, delivered when the test says so."""
-
-    def __init__(self, federation: Any) -> None:
-        self.federation = federation
-        self.aggregator = federation.aggregator()
-        self.learners = federation.workers()
-        self.sessions: dict[str, WorkerSession] = {}
-        self.now = 1000.0
-        self.mail: list[Outgoing] = []
-        self.settles = True
-        """Whether what a step closed is made durable when its messages are on their way."""
-
-    def hello(self, name: str, **changes: Any) -> Hello:
-        session = self.sessions.get(name)
-        if session is None:
-            session = self.sessions[name] = WorkerSession(self.learners[name], name, "job")
-        return replace(session.hello(), **changes)
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the run ended."""
-        found = self.aggregator.outcome
-        assert isinstance(found, Outcome)
-        return found
-
-    def join(self, *workers: str) -> list[Outgoing]:
-        return self.post([out for w in workers for out in self.connect(w)])
-
-    def connect(self, name: str, **changes: Any) -> list[Outgoing]:
-        sent: list[Outgoing] = self.aggregator.connect(name, self.hello(name, **changes), self.now)
-        return sent
-
-    def post(self, outgoing: list[Outgoing]) -> list[Outgoing]:
-        self.mail += outgoing
-        if self.settles:
-            self.aggregator.settle()
-        return outgoing
-
-    def say(self, worker: str, message: Any) -> list[Outgoing]:
-        return self.post(self.aggregator.receive(worker, message, self.now))
-
-    def answer(self, worker: str) -> list[Any]:
-        """Let a worker take its mail in; return what it would send."""
-        mine = [letter for letter in self.mail if letter.worker == worker]
-        self.mail = [letter for letter in self.mail if letter.worker != worker]
-        session = self.sessions[worker]
-        return [
-            answer for letter in mine for answer in session.receive(letter.message, lambda share, loss: None)
-        ]
-
-    def turn(self, *workers: str) -> list[Outgoing]:
-        """Let workers answer their mail, one after the other."""
-        sent = []
-        for worker in workers or tuple(self.sessions):
-            for answer in self.answer(worker):
-                sent += self.say(worker, answer)
-        return sent
-
-    def run(self) -> None:
-        """Go on to the end."""
-        for _ in range(200):
-            if self.aggregator.outcome is not None:
-                return
-            self.turn()
-        raise AssertionError("the run does not end")
-
-    def pass_deadline(self) -> list[Outgoing]:
-        self.now += 600.0
-        return self.post(self.aggregator.tick(self.now))
-
-
-def of(kind: type[Kind], letters: list[Outgoing]) -> list[Kind]:
-    return [letter.message for letter in letters if isinstance(letter.message, kind)]
 
 
 @pytest.fixture
@@ -655,6 +578,27 @@ class TestCheckpoints:
         letters = desk.aggregator.fail(CheckpointError("no room"))
         assert {finish.message for finish in of(Finish, letters)} == {"no room"}
         assert (desk.outcome.exit_code, desk.outcome.cause) == (42, "CheckpointFailed")
+
+    def test_an_update_that_finds_no_room_is_raised_and_can_come_again(
+        self, make_desk: MakeDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_bits: SameBits
+    ) -> None:
+        def full(*arguments: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+        clean = make_desk(aggregation={"name": "median"})
+        clean.join(A, B, C)
+        clean.run()
+        desk = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
+        desk.join(A, B, C)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            with pytest.raises(CheckpointError, match="No space left"):
+                desk.turn(A)
+        # As after a restart with more room.
+        again = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
+        again.join(A, B, C)
+        again.run()
+        assert same_bits(clean.aggregator.weights, again.aggregator.weights)
 
 
 def test_an_own_rule_that_returns_other_shapes_is_a_configuration_error(

@@ -54,7 +54,9 @@ class InProcess:
     ) -> Outcome:
         while True:
             try:
-                return run_in_process(federation.aggregator(), learners, stop or (lambda: False))
+                return run_in_process(
+                    federation.aggregator(), learners, stop or (lambda: False), federation.residuals_of
+                )
             except Killed:
                 for name in learners:
                     learners[name] = revived(federation, learners[name])
@@ -139,6 +141,7 @@ class WebSocket:
                         attempt=attempt,
                         orphan_seconds=30,
                         stop=self._stopped,
+                        packer=federation.packer_of(name),
                     )
                     return
                 except Killed:
@@ -200,8 +203,15 @@ def fast(make_federation: MakeFederation, store: CheckpointStore | None = None, 
         {"evaluation": {"every": "round"}},
         {"evaluation": {"location": "workers", "every": "round"}},
         {"rounds": (1,), "workers": 1},
+        {"aggregation": {"compression": "float16"}, "evaluation": {"location": "workers", "every": "round"}},
+        {"aggregation": {"compression": "int8", "name": "fedadam"}},
+        {"aggregation": {"compression": "topk", "topkShare": 0.2, "name": "median"}, "rounds": (3, 3)},
+        {"aggregation": {"compression": "topk", "clientFraction": 0.5}, "rounds": (3, 3)},
     ],
-    ids=["fedavg", "fedadam", "median", "sampled", "every-round", "on-workers", "one-worker"],
+    ids=[
+        *("fedavg", "fedadam", "median", "sampled", "every-round", "on-workers", "one-worker"),
+        *("float16", "int8", "topk", "topk-sampled"),
+    ],
 )
 def test_a_run_gives_the_same_bits_history_and_bytes(
     transport: Transport,
@@ -230,6 +240,7 @@ def test_shared_groups_go_once_a_connection(transport: Transport, make_federatio
     assert down[0] > down[1] == down[2]
 
 
+@pytest.mark.parametrize("compression", ["none", "topk"])
 @pytest.mark.parametrize("position", [(1, 1), (1, 2), (2, 1)])
 def test_a_worker_killed_in_the_middle_of_a_round_is_replaced(
     transport: Transport,
@@ -239,8 +250,10 @@ def test_a_worker_killed_in_the_middle_of_a_round_is_replaced(
     in_pieces: None,
     tmp_path: Path,
     position: tuple[int, int],
+    compression: str,
 ) -> None:
-    federation = fast(make_federation, CheckpointStore(tmp_path))
+    settings = {"aggregation": {"compression": compression}}
+    federation = fast(make_federation, CheckpointStore(tmp_path), **settings)
     learners = federation.workers()
 
     def kill(order: Train) -> None:
@@ -249,12 +262,14 @@ def test_a_worker_killed_in_the_middle_of_a_round_is_replaced(
 
     learners[B].on_train = kill
     outcome = transport.run(federation, learners)
-    assert same_bits(outcome.weights, expected().weights)
+    assert same_bits(outcome.weights, expected(**settings).weights)
+    assert not [note for note in outcome.history.faults.notes if "owed" in note]
     if isinstance(transport, WebSocket):
         assert outcome.history.faults.reconnects == {B: 1}
         assert outcome.history.faults.resumes == 0
 
 
+@pytest.mark.parametrize("compression", ["none", "int8"])
 @pytest.mark.parametrize("position", [(1, 1), (1, 2), (2, 2)])
 def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
     transport: Transport,
@@ -264,8 +279,10 @@ def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
     in_pieces: None,
     tmp_path: Path,
     position: tuple[int, int],
+    compression: str,
 ) -> None:
-    federation = fast(make_federation, CheckpointStore(tmp_path))
+    settings = {"aggregation": {"compression": compression}}
+    federation = fast(make_federation, CheckpointStore(tmp_path), **settings)
     original = federation.aggregator
     kills: list[tuple[int, int]] = []
 
@@ -285,7 +302,7 @@ def test_an_aggregator_killed_while_it_aggregates_continues_from_its_checkpoint(
     federation.aggregator = aggregator
     outcome = transport.run(federation, federation.workers())
     assert kills == [position]
-    assert same_bits(outcome.weights, expected().weights)
+    assert same_bits(outcome.weights, expected(**settings).weights)
     assert outcome.history.faults.resumes == (position != (1, 1))
     assert [(row.task, row.round) for row in outcome.history.rounds] == [(1, 1), (1, 2), (2, 1), (2, 2)]
 

@@ -404,3 +404,24 @@ def test_nothing_is_written_without_the_variable(make_pods: MakePods) -> None:
     worker = make_pods().worker(A, ENGRAM_JOB_FILE="/absent", ENGRAM_TERMINATION_LOG="")
     assert worker.end() == 42
     assert worker.last_word == ""
+
+
+def test_a_replaced_worker_finds_what_compression_owes_on_its_state_volume_or_the_report_says_so(
+    make_pods: MakePods, document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["spec"]["aggregation"] = {"compression": "int8"}
+    pods = make_pods()
+    aggregator = pods.aggregator()
+    kept = tmp_path / "state"
+    first, second = pods.worker(A, ENGRAM_STATE_DIR=str(kept)), pods.worker(B)
+    aggregator.wait_for("round 2/")
+    first.kill()
+    first = pods.worker(A, ENGRAM_STATE_DIR=str(kept))
+    aggregator.wait_for("round 3/")
+    assert list(kept.glob("residual-*.bin"))
+    second.kill()
+    second = pods.worker(B)
+    assert [first.end(), second.end(), aggregator.end()] == [0, 0, 0]
+    record = json.loads((pods.checkpoint / "record.json").read_text())
+    [note] = [note for note in record["history"]["faults"]["notes"] if "owed" in note]
+    assert f"{B} had lost what its updates still owed" in note

@@ -151,6 +151,39 @@ def test_killed_processes_come_back_and_change_nothing(
     assert record["history"]["faults"]["resumes"] == 1
 
 
+def test_killed_and_interrupted_processes_keep_what_compression_owes(
+    engram: Start, job_file: Path, tmp_path: Path, processes: Start
+) -> None:
+    options = ("--set", "aggregation.compression=topk")
+    command = engram("run", str(job_file), *options, "--out", "plain", "--transport", "in-process")
+    assert command.end() == 0, command.errors
+    command = engram("run", str(job_file), *options, "--out", "run")
+    command.wait_for("round 2/")
+    for worker in processes("worker"):
+        os.kill(worker, signal.SIGKILL)
+    command.wait_for("round 3/")
+    (aggregator,) = processes("aggregator")
+    os.kill(aggregator, signal.SIGKILL)
+    command.wait_for("round 5/")
+    command.signal(signal.SIGINT)
+    assert command.end() == 75, command.errors
+    kept = {path.parent.name for path in (tmp_path / "run/state").glob("*/residual-*.bin")}
+    assert kept == {"trainworker-edge-0", "trainworker-edge-1"}
+    again = engram("run", str(job_file), *options, "--out", "run", "--resume")
+    assert again.end() == 0, again.errors
+    assert result(tmp_path / "run") == result(tmp_path / "plain")
+    record = read(tmp_path / "run/record.json")
+    assert record["history"]["faults"]["resumes"] == 2
+    assert not [note for note in record["history"]["faults"]["notes"] if "owed" in note]
+    assert not (tmp_path / "run/state").exists()
+    # The matrix is coarse; what was sent is not.
+    rounds = [read(tmp_path / name / "record.json")["history"]["rounds"] for name in ("plain", "run")]
+    losses = [
+        [[part["metrics"]["loss"] for part in row["workers"].values()] for row in rows] for rows in rounds
+    ]
+    assert losses[0] == losses[1]
+
+
 def check_secrets(folder: Path, pids: Sequence[int]) -> None:
     """Check that the secrets in `folder` are this user's alone and on nobody's command line."""
     secrets = [path.read_text() for path in folder.iterdir()]

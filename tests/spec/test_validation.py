@@ -8,7 +8,7 @@ import pytest
 
 from engram.errors import ConfigurationError
 from engram.spec import FederatedIncrementalJob, load_yaml, parse_job
-from engram.spec.validation import NOT_IMPLEMENTED, sampled_workers
+from engram.spec.validation import sampled_workers
 
 Parse = Callable[[str], FederatedIncrementalJob]
 Refuse = Callable[[str], str]
@@ -272,12 +272,6 @@ BAD = [
         "{dataset: {name: none}}",
         "spec.dataset.name: none is for protocol: sedna only: write what the workers train",
     ),
-    # not yet
-    (
-        "{aggregation: {compression: topk}}",
-        "spec.aggregation.compression: topk is not implemented in this version of engram: write "
-        "compression: none",
-    ),
 ]
 
 
@@ -310,7 +304,7 @@ GOOD = [
     "{aggregator: {expose: {type: HostPort}, nodeName: node-1}}",
     "{aggregator: {checkpoint: {size: 1Gi, storageClassName: fast}}}",
     "{report: {prometheus: {url: 'https://prometheus.example'}}}",
-    "{protocol: engram, aggregation: {compression: none}}",
+    "{protocol: engram, aggregation: {compression: topk, topkShare: 1}}",
     "{protocol: sedna, tasks: {count: 1, classesPerTask: 10}, algorithm: {name: fedprox}}",
     "{protocol: sedna, tasks: {count: 1}, dataset: {name: none}, model: {name: none}}",
 ]
@@ -328,12 +322,12 @@ def test_krum_counts_the_sampled_workers(refuse: Refuse) -> None:
 
 def test_all_rules_are_told_at_once(refuse: Refuse) -> None:
     lines = refuse(
-        "{tasks: {count: 6}, workers: [{name: spec}], aggregation: {compression: int8}}"
+        "{tasks: {count: 6}, workers: [{name: spec}], report: {prometheus: {url: nowhere}}}"
     ).splitlines()
     assert [line.split(": ")[1] for line in lines] == [
         "spec.tasks",
         "spec.workers[0].name",
-        "spec.aggregation.compression",
+        "spec.report.prometheus.url",
     ]
     assert all(line.startswith("job.yaml: ") for line in lines)
 
@@ -344,10 +338,6 @@ def test_all_rules_are_told_at_once(refuse: Refuse) -> None:
 def test_sampled_workers(parse: Parse, workers: int, fraction: float, sampled: int) -> None:
     spec = f"{{workers: [{{replicas: {workers}}}], aggregation: {{clientFraction: {fraction}}}}}"
     assert sampled_workers(parse(spec).spec) == sampled
-
-
-def test_what_is_not_implemented_is_named_in_one_place(parse: Parse) -> None:
-    assert set(NOT_IMPLEMENTED) == {"aggregation.compression"}
 
 
 def test_errors_keep_their_parts() -> None:

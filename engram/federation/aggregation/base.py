@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,10 @@ class Aggregation(ABC):
     subclass, named by `spec.aggregation.name: package.module:Class`, called with the job's parameters as a
     mapping.
     """
+
+    def keep_in(self, directory: Path) -> None:
+        """Use the volume of `directory` for what a round needs on disk; called once, where there is one."""
+        return
 
     @abstractmethod
     def begin(self, weights: Tensors, total_samples: int) -> None:

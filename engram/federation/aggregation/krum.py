@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engram.federation.aggregation.base import averaged_names
-from engram.federation.aggregation.stacked import BLOCK, Stacked
+from engram.federation.aggregation.spool import Spool
+from engram.federation.aggregation.stacked import Stacked
 from engram.federation.messages import Tensors
 from engram.spec.parameters import KrumParameters
 
@@ -23,7 +26,7 @@ class Krum(Stacked):
         self._liars, self._keep = parameters.byzantine, parameters.keep
         self._warnings: tuple[str, ...] = ()
 
-    def combine(self, weights: Tensors, updates: list[Tensors]) -> Tensors:
+    def combine(self, weights: Tensors, updates: Spool) -> Tensors:
         """See `Stacked.combine`."""
         needed = 2 * self._liars + 3
         self._warnings = ()
@@ -34,12 +37,17 @@ class Krum(Stacked):
             )
             return weights
         names = averaged_names(weights)
-        scores = _scores(_distances([[update[name] for name in names] for update in updates]), self._liars)
-        chosen = np.argsort(scores, kind="stable")[: self._keep]
+        scores = _scores(_distances(updates, names), self._liars)
+        chosen = sorted(np.argsort(scores, kind="stable")[: self._keep].tolist())
         result = dict(weights)
         for name in names:
-            stack = np.stack([updates[index][name] for index in sorted(chosen)]).astype(np.float64)
-            result[name] = stack.mean(axis=0).astype(weights[name].dtype)
+            value = np.empty(weights[name].size, weights[name].dtype)
+            for start, block in updates.blocks(name, chosen):
+                # One after the other: numpy's own sum of a single column would take another order.
+                for row in block[1:]:
+                    block[0] += row
+                value[start : start + block.shape[1]] = block[0] / len(chosen)
+            result[name] = value.reshape(weights[name].shape)
         return result
 
     def warnings(self) -> tuple[str, ...]:
@@ -47,14 +55,12 @@ class Krum(Stacked):
         return self._warnings
 
 
-def _distances(updates: list[list[NDArray[np.floating]]]) -> NDArray[np.float64]:
+def _distances(updates: Spool, names: Sequence[str]) -> NDArray[np.float64]:
     """Return the squared Euclidean distances between all updates, shape [K, K]."""
     count = len(updates)
     distances = np.zeros((count, count))
-    for tensors in zip(*updates, strict=True):
-        flat = [tensor.reshape(-1) for tensor in tensors]
-        for start in range(0, flat[0].size, BLOCK):
-            block = np.stack([tensor[start : start + BLOCK] for tensor in flat]).astype(np.float64)
+    for name in names:
+        for _, block in updates.blocks(name):
             for index in range(count - 1):
                 difference = block[index + 1 :] - block[index]
                 squares = np.einsum("ij,ij->i", difference, difference)

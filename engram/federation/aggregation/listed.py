@@ -1,11 +1,13 @@
 """Adapts an aggregation class of Sedna's or Ianvs' kind: `aggregate(clients)` over lists of arrays.
 
-It keeps every update of a round in memory, because such a class wants them all at once.
+Such a class wants every update of a round at once. They wait on the checkpoint's volume, and the arrays that
+it gets are read from there when it looks at them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from engram.errors import ConfigurationError
 from engram.federation.aggregation.base import Aggregation
+from engram.federation.aggregation.spool import Spool
 from engram.federation.messages import EMPTY, Tensors, Update
 from engram.spec.dotted import own_code
 
@@ -34,21 +37,29 @@ class ListedAggregation(Aggregation):
         """`path` names the user's class in messages, `own` is an object of it."""
         self._path, self._own = path, own
         self._weights: Tensors = EMPTY
-        self._clients: dict[str, Client] = {}
+        self._spool = Spool()
+        self._samples: dict[str, int] = {}
         self._helped: dict[str, dict[str, NDArray[Any]]] = {}
         """What `helper_function` has for each worker, until the next round is closed."""
 
+    def keep_in(self, directory: Path) -> None:
+        """See `Aggregation.keep_in`."""
+        self._spool.keep_in(directory)
+
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """See `Aggregation.begin`."""
-        self._weights, self._clients = weights, {}
+        self._weights, self._samples = weights, {}
+        self._spool.begin(weights)
 
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """See `Aggregation.add`."""
-        self._clients[worker] = Client(samples, [np.array(array) for array in weights.values()])
+        self._spool.add(worker, weights)
+        self._samples[worker] = samples
 
     def finish(self) -> Tensors:
         """See `Aggregation.finish`. Raises ConfigurationError when something else comes back than a model."""
-        clients = [client for _, client in sorted(self._clients.items())]
+        samples = [self._samples[worker] for worker in sorted(self._samples)]
+        clients = [Client(*pair) for pair in zip(samples, self._spool.updates(), strict=True)]
         with own_code(self._path, FIELD):
             listed = self._own.aggregate(clients)
         if not isinstance(listed, list | tuple) or len(listed) != len(self._weights):
@@ -57,7 +68,8 @@ class ListedAggregation(Aggregation):
             name: self._like(part, like, index)
             for index, (part, (name, like)) in enumerate(zip(listed, self._weights.items(), strict=True))
         }
-        self._weights, self._clients = EMPTY, {}
+        self._weights, self._samples = EMPTY, {}
+        self._spool.clear()
         return result
 
     def close_round(self, updates: Mapping[str, Update]) -> None:

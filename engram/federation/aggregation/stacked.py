@@ -1,22 +1,22 @@
-"""What the rules that need every update at once share: they keep all of them until the round closes.
+"""What the rules that need every update at once share: the updates wait on the checkpoint's volume until the
+round closes, and are combined block by block, so that memory does not grow with the number of workers.
 
-Their memory grows with the number of workers: one model an update. Updates are ordered by worker's name
-before use, so the order of arrival has no effect, and every worker counts alike, whatever its samples: a
-weight that the worker itself reports would defeat the protection these rules give.
+Disk: one model an update, until the round is closed. Updates are ordered by worker's name before use, so the
+order of arrival has no effect, and every worker counts alike, whatever its samples: a weight that the worker
+itself reports would defeat the protection these rules give.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engram.federation.aggregation.base import Aggregation, averaged_names
+from engram.federation.aggregation.spool import Spool
 from engram.federation.messages import EMPTY, Tensors
-
-BLOCK = 1 << 16
-"""Elements of a tensor that are combined at once."""
 
 
 class Stacked(Aggregation):
@@ -24,41 +24,44 @@ class Stacked(Aggregation):
 
     def __init__(self) -> None:
         self._weights: Tensors = EMPTY
-        self._updates: dict[str, Tensors] = {}
+        self._spool = Spool()
+
+    def keep_in(self, directory: Path) -> None:
+        """See `Aggregation.keep_in`."""
+        self._spool.keep_in(directory)
 
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """See `Aggregation.begin`."""
-        self._weights, self._updates = weights, {}
+        self._weights = weights
+        self._spool.begin(weights)
 
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """See `Aggregation.add`."""
-        self._updates[worker] = weights
+        self._spool.add(worker, weights)
 
     def finish(self) -> Tensors:
         """See `Aggregation.finish`."""
-        updates = [self._updates[worker] for worker in sorted(self._updates)]
-        result = self.combine(self._weights, updates)
-        self._weights, self._updates = EMPTY, {}
+        result = self.combine(self._weights, self._spool)
+        self._weights = EMPTY
+        self._spool.clear()
         return result
 
     @abstractmethod
-    def combine(self, weights: Tensors, updates: list[Tensors]) -> Tensors:
+    def combine(self, weights: Tensors, updates: Spool) -> Tensors:
         """Return the next weights from the global ones and at least one update."""
 
 
 class Coordinatewise(Stacked):
     """A rule that looks at every coordinate by itself."""
 
-    def combine(self, weights: Tensors, updates: list[Tensors]) -> Tensors:
+    def combine(self, weights: Tensors, updates: Spool) -> Tensors:
         """See `Stacked.combine`."""
         result = dict(weights)
         for name in averaged_names(weights):
-            flat = [update[name].reshape(-1) for update in updates]
             value = np.empty(weights[name].size, weights[name].dtype)
-            for start in range(0, value.size, BLOCK):
-                block = np.stack([tensor[start : start + BLOCK] for tensor in flat]).astype(np.float64)
+            for start, block in updates.blocks(name):
                 block.sort(axis=0)
-                value[start : start + BLOCK] = self.reduce(block)
+                value[start : start + block.shape[1]] = self.reduce(block)
             result[name] = value.reshape(weights[name].shape)
         return result
 

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from engram.errors import ConfigurationError, ContactLostError, ProtocolError, RefusedError, RetryError
 from engram.federation.codec import DOWN, Decoder
+from engram.federation.compression.packer import Packer
 from engram.federation.messages import (
     Credit,
     Down,
@@ -199,8 +200,8 @@ class _Link:
         code = None if error.rcvd is None else error.rcvd.code
         if code == CLOSE_TOO_LARGE:
             raise ConfigurationError(
-                f"what {self._target.worker} sent is larger than the aggregator takes, which is four times "
-                "the model and some room",
+                f"what {self._target.worker} sent is larger than the aggregator takes, which is three "
+                "times the model, an update and some room",
                 field="spec.algorithm.name",
                 remedy="let the algorithm report less beside the weights",
             ) from error
@@ -312,12 +313,14 @@ def run_worker(
     tls: TlsClient | None = None,
     labels: LabelCounts | None = None,
     remark: str = "",
+    packer: Packer | None = None,
 ) -> str:
     """Work for the aggregator at one of `endpoints` (host:port or a URL) until it says that the run is over.
 
     `endpoints` may be a function: it is asked again before each attempt to reconnect, in any thread. `labels`
     tells the aggregator what this worker holds, where it cannot know by itself, `remark` what a person should
-    know of this worker. Trains in the calling thread.
+    know of this worker. `packer` packs its updates where the job compresses them.
+    Trains in the calling thread.
     Returns the reason of the end: complete or failed. Raises RefusedError when the aggregator refuses this
     worker, ContactLostError after `orphan_seconds`, RetryError when `stop` is set (checked at every training
     step), and whatever the learner raises, after telling the aggregator.
@@ -330,7 +333,7 @@ def run_worker(
     if tls is not None:
         tls.context()
     keep_freed_memory()
-    session = WorkerSession(learner, worker, job_digest, attempt, labels, remark)
+    session = WorkerSession(learner, worker, job_digest, attempt, labels, remark, packer)
     link = _Link(Target(worker, ask, token, orphan_seconds, tls), session)
     link.start()
     try:
