@@ -31,8 +31,9 @@ from engram.federation.messages import (
 )
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
+from engram.federation.staleness import Versions
 from engram.federation.tensors import Buffer, frozen
-from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
+from engram.federation.validation import Unfit, check_consolidated, check_finite, check_like, check_update
 
 
 @dataclass
@@ -63,6 +64,8 @@ class Engine:
         """
         self._settings, self._learner, self._store, self._observer = settings, learner, store, observer
         self._rule = build(settings.aggregation.name, settings.aggregation_parameters)
+        buffer = settings.aggregation.buffer
+        self._versions = Versions(buffer.max_staleness) if buffer.size else None
         self._timer = timer
         self._unsettled: tuple[RoundRow, list[Buffer]] | None = None
         """A closed round whose checkpoint is to be written."""
@@ -116,6 +119,9 @@ class Engine:
     def take_update(self, worker: str, update: Update) -> None:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
         magnitudes = check_update(update, self.weights, self.samples[worker])
+        if self._versions is not None:
+            update = self._versions.brought_forward(update)
+            magnitudes = check_finite(update.weights)
         if update.samples:
             try:
                 self._rule.check(update.samples, magnitudes)
@@ -192,6 +198,8 @@ class Engine:
         self.journal.open(now)
         if stage.kind == "round":
             self._asked = stage.workers
+            if self._versions is not None:
+                self._versions.add(stage.task, stage.round, self.weights)
             self._begin_rule()
             self._observer.round_started(stage.task, stage.round)
         else:
