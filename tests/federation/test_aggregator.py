@@ -224,6 +224,24 @@ def test_with_a_buffer_an_unfit_update_is_followed_by_the_next_version(make_desk
     assert desk.outcome.reason == "complete"
 
 
+def test_with_a_buffer_an_update_held_over_a_cut_counts_by_the_version_that_it_is_of(
+    make_desk: MakeDesk,
+) -> None:
+    desk = make_desk(aggregation={"buffer": {"size": 2}})
+    desk.join(A, B, C)
+    [held] = desk.answer(C)
+    desk.post(desk.aggregator.disconnect(C, desk.now))
+    desk.turn(A, B)
+    assert of(Welcome, desk.join(C)) == [Welcome("job", 1, 1, 10.0, b"", resend=True)]
+    [again] = desk.answer(C)
+    assert again is held
+    assert of(Ack, desk.say(C, again)) == [Ack(1, 1)]
+    desk.turn(A)
+    row = desk.aggregator.history.rounds[1]
+    assert {name: part.metrics["staleness"] for name, part in row.workers.items()} == {A: 0, C: 1}
+    assert desk.learners[C].trained == [(1, 1)]
+
+
 def test_a_stale_update_that_moves_the_model_beyond_bounds_is_refused(make_desk: MakeDesk) -> None:
     desk = make_desk(aggregation={"buffer": {"size": 2}})
     desk.join(A, B, C)

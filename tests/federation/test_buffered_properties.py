@@ -27,9 +27,12 @@ class Federation(RuleBasedStateMachine):
         rounds=st.lists(st.integers(1, 4), min_size=1, max_size=2).map(tuple),
         buffer=st.integers(1, 4),
         most=st.integers(0, 3),
+        elastic=st.booleans(),
     )
-    def start(self, rounds: tuple[int, ...], buffer: int, most: int) -> None:
-        self.plan = Plan(WORKERS, rounds, deadline_seconds=10.0, buffer=buffer, max_staleness=most)
+    def start(self, rounds: tuple[int, ...], buffer: int, most: int, elastic: bool) -> None:
+        self.plan = Plan(
+            WORKERS, rounds, deadline_seconds=10.0, buffer=buffer, max_staleness=most, elastic=elastic
+        )
         self.now = 0.0
         self.cursor: act.Cursor | None = None
         self.committed: list[tuple[int, int]] = []
@@ -78,12 +81,12 @@ class Federation(RuleBasedStateMachine):
                     self.open.append(event)
             case act.Aggregate(task, round, workers, absent):
                 assert absent == ()
-                assert len(workers) == self.plan.buffer
+                assert len(workers) == self.plan.buffer or (self.plan.elastic and workers)
                 assert {update.worker for update in self.open} == set(workers)
                 assert all(update.task == task for update in self.open)
                 assert all(0 <= round - update.round <= self.plan.max_staleness for update in self.open)
             case act.CloseTask(_, workers, absent):
-                assert workers == WORKERS
+                assert workers == WORKERS or (self.plan.elastic and workers)
                 assert absent == ()
             case act.Checkpoint(task, round, cursor):
                 self.committed.append((task, round))
