@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engram.federation.actions import Action, End, SendConsolidate, SendTrain
+from engram.federation.buffered import machine_of
 from engram.federation.events import ConsolidatedIn, Event, Joined, Left, Tick, UpdateIn
-from engram.federation.machine import Machine
 from engram.federation.plan import Plan
 from engram.federation.sampling import Quorum
 
@@ -36,6 +36,8 @@ class Scene:
     late: float = 0.0
     """Share of those asked whose update comes after the deadline; the quorum allows for it."""
     straggler_factor: float | None = None
+    buffer: float = 0.0
+    """Share of the workers whose updates make an asynchronous round."""
     elastic: bool = False
     """The run starts with one worker, the others are newcomers, and those who go have left their group."""
 
@@ -47,6 +49,7 @@ SCENES = {
     "all join one by one, a tenth leaves and joins anew": Scene(leaving=0.1, elastic=True),
     "a hundredth misses the deadline": Scene(late=0.01),
     "a hundredth misses an adaptive deadline": Scene(late=0.01, straggler_factor=2.0),
+    "half of the workers make an asynchronous round": Scene(buffer=0.5),
 }
 
 
@@ -56,7 +59,7 @@ class _Crowd:
     def __init__(self, scene: Scene, workers: int, rounds: int) -> None:
         self.scene = scene
         self.names = tuple(f"trainworker-load-{index}" for index in range(workers))
-        self.machine = Machine(
+        self.machine = machine_of(
             Plan(
                 self.names[:1] if scene.elastic else self.names,
                 (rounds,),
@@ -64,6 +67,8 @@ class _Crowd:
                 quorum=Quorum(share=1.0 - scene.late),
                 deadline_seconds=DEADLINE,
                 straggler_factor=scene.straggler_factor,
+                buffer=int(scene.buffer * workers),
+                max_staleness=5,
                 elastic=scene.elastic,
             )
         )
@@ -96,10 +101,13 @@ class _Crowd:
         orders, self._orders = self._orders, {}
         rounds = before[1] > 0
         late = dict(list(orders.items())[: int(self.scene.late * len(orders))]) if rounds else {}
+        working = {worker: order for worker, order in orders.items() if worker not in late}
         self.now += USUAL
         for worker, answer in orders.items():
-            if worker not in late:
+            if worker not in late and self.machine.position == before:
                 self.tell(answer)
+                working.pop(worker)
+        self._orders = {**{w: o for w, o in working.items() if w not in self._orders}, **self._orders}
         if self.machine.position == before and not self.ended:
             self.now = self.machine.deadline or self.now
             self.tell(Tick())

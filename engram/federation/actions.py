@@ -22,10 +22,13 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Greet:
-    """Answer a hello; `resend`: ask for the answer that the worker holds."""
+    """Answer a hello; `resend`: ask for the answer that the worker holds, to (task, round) `holds` where that
+    is not the stage's.
+    """
 
     worker: str
     resend: bool = False
+    holds: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Literal
 from engram.errors import CheckpointError, EngramError, RefusedError
 from engram.federation import actions as act
 from engram.federation.admission import check_hello, welcome
+from engram.federation.buffered import machine_of
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
 from engram.federation.events import (
@@ -24,12 +25,12 @@ from engram.federation.events import (
     Joined,
     Left,
     Resized,
+    Spoilt,
     Tick,
     UpdateIn,
     announced,
 )
 from engram.federation.history import History, Observer
-from engram.federation.machine import Machine
 from engram.federation.messages import (
     COUNTED,
     Ack,
@@ -91,7 +92,7 @@ class Aggregator:
         self._resized: Mapping[str, int] | None = None
         self._engine = Engine(settings, learner, store, observer, timer)
         self._journal = self._engine.journal
-        self._machine = Machine(settings.plan(), self._engine.cursor)
+        self._machine = machine_of(settings.plan(), self._engine.cursor)
         self._presence = Presence(observer, settings.heartbeat_seconds)
         self._staging = Staging(settings.staging_slots, settings.staging_bytes, settings.stall_seconds)
         self._connected: set[str] = set()
@@ -280,7 +281,7 @@ class Aggregator:
             try:
                 self._engine.take_update(worker, update)
             except Unfit as error:
-                return self._unfit(worker, error)
+                return self._unfit(worker, error, now)
             self._presence.set(worker, "connected")
         return self._feed(event, now)
 
@@ -293,7 +294,7 @@ class Aggregator:
             elif self._machine.keeps_state(event, reason):
                 self._engine.take_late_state(worker, answer)
         except Unfit as error:
-            return self._unfit(worker, error)
+            return self._unfit(worker, error, now)
         return self._feed(event, now)
 
     def _failed(self, worker: str, log: Log, now: float) -> list[Outgoing]:
@@ -307,11 +308,11 @@ class Aggregator:
             Failed(worker, sentence, log.exit_code, reason_of(log.reason, log.exit_code) or ""), now
         )
 
-    def _unfit(self, worker: str, error: Unfit) -> list[Outgoing]:
+    def _unfit(self, worker: str, error: Unfit, now: float) -> list[Outgoing]:
         task, round = self._machine.position
         where = f"round {round} of task {task}" if round else f"end of task {task}"
         self._journal.note(f"{where}: {worker} was rejected: {error.reason}: {error}")
-        return [self._reject(worker, error.reason, str(error))]
+        return [self._reject(worker, error.reason, str(error)), *self._feed(Spoilt(worker), now)]
 
     def _reject(self, worker: str, reason: str, message: str) -> Outgoing:
         reject = Reject(reason, message, *self._machine.position)
@@ -361,9 +362,9 @@ class Aggregator:
     def _letter(self, action: act.Letter) -> Outgoing:
         worker = action.worker
         match action:
-            case act.Greet(resend=resend):
-                state = self._engine.state_of(worker)
-                return Outgoing(worker, welcome(self.settings, self._machine.position, state, resend))
+            case act.Greet(resend=resend, holds=holds):
+                position, state = holds or self._machine.position, self._engine.state_of(worker)
+                return Outgoing(worker, welcome(self.settings, position, state, resend))
             case act.Hold():
                 return Outgoing(worker, Wait())
             case act.SendTrain() | act.SendConsolidate() | act.SendEvaluate():

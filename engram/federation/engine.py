@@ -35,8 +35,9 @@ from engram.federation.messages import (
 )
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
+from engram.federation.staleness import Versions
 from engram.federation.tensors import Buffer, frozen, size_in_bytes
-from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
+from engram.federation.validation import Unfit, check_consolidated, check_finite, check_like, check_update
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Engine:
         self._broadcast = None if self._method is None else Broadcast(settings.aggregation, self._method)
         self._counted: dict[str, tuple[int, int]] = {}
         """(task, round) of each worker's newest update that counts, where compression needs it."""
+        buffer = settings.aggregation.buffer
+        self._versions = Versions(buffer.max_staleness) if buffer.size else None
         self._timer = timer
         self._unsettled: tuple[RoundRow, list[Buffer]] | None = None
         """A closed round whose checkpoint is to be written."""
@@ -137,6 +140,9 @@ class Engine:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
         update = self._unpacked(update)
         magnitudes = check_update(update, self.weights, self.samples[worker])
+        if self._versions is not None:
+            update = self._versions.brought_forward(update)
+            magnitudes = check_finite(update.weights)
         if update.samples:
             try:
                 self._rule.check(update.samples, magnitudes)
@@ -228,6 +234,8 @@ class Engine:
         self.journal.open(now)
         if stage.kind == "round":
             self._asked = stage.workers
+            if self._versions is not None:
+                self._versions.add(stage.task, stage.round, self.weights)
             self._begin_rule()
             self._observer.round_started(stage.task, stage.round)
         else:

@@ -49,6 +49,13 @@ class UpdateIn:
 
 
 @dataclass(frozen=True)
+class Spoilt:
+    """An answer of a worker has not passed validation; the worker was told."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class ConsolidatedIn:
     """A worker has ended the task."""
 
@@ -78,7 +85,7 @@ class Tick:
 
 
 Answer: TypeAlias = UpdateIn | ConsolidatedIn | EvaluationIn
-Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Resized | Tick
+Event: TypeAlias = Joined | Left | Failed | UpdateIn | ConsolidatedIn | EvaluationIn | Spoilt | Resized | Tick
 
 
 def announced(worker: str, offer: Offer) -> Answer:

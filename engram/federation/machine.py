@@ -45,6 +45,7 @@ from engram.federation.events import (
     Joined,
     Left,
     Resized,
+    Spoilt,
     Tick,
     UpdateIn,
     asked_by,
@@ -172,7 +173,7 @@ class Machine:
                 actions += self._answered(event, now)
             case Resized(replicas):
                 self._resized(replicas)
-            case Tick():
+            case Tick() | Spoilt():
                 pass
         return actions + self._advance(now)
 
@@ -260,7 +261,7 @@ class Machine:
         have, needed = len(stage.answered), stage.needed(self.plan)
         overdue = now >= stage.closes(self.plan, self._cursor.pace)
         # Nobody is asked when all have left an elastic run: that is a wait as well, not a stage that is done.
-        if stage.asked and (have == len(stage.asked) or (overdue and have >= needed)):
+        if stage.asked and (have >= stage.wanted or (overdue and have >= needed)):
             return self._close(stage, now)
         if not overdue or stage.degraded:
             return []
@@ -320,12 +321,15 @@ class Machine:
         asked = self.cursor.members
         if kind == "round":
             asked = sample(self.plan.seed, task, round, asked, self.plan.client_fraction)
-        self._stage = stage = Stage(kind, task, round, set(asked), now, now + self.plan.deadline_seconds)
+        self._stage = stage = self._stage_of(kind, task, round, asked, now)
         actions: list[Action] = [OpenStage(kind, task, round, asked)]
         for worker in asked:
             if worker in self._connected:
                 actions += self._order_of(worker, stage, now, greeted=True)
         return actions
+
+    def _stage_of(self, kind: Asking, task: int, round: int, asked: tuple[str, ...], now: float) -> Stage:
+        return Stage(kind, task, round, set(asked), now, now + self.plan.deadline_seconds)
 
     def _reopen(self, stage: Stage, now: float) -> list[Action]:
         if stage.kind == "gather":

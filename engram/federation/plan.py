@@ -22,6 +22,10 @@ class Plan:
     deadline_policy: Literal["Wait", "Fail"] = "Wait"
     straggler_factor: float | None = None
     """A round that has its quorum waits so many times as long as workers usually take; None: its deadline."""
+    buffer: int = 0
+    """Updates that make a round of asynchronous ones; 0: rounds ask workers and wait for them."""
+    max_staleness: int = 0
+    """Rounds that an update may be behind when rounds are asynchronous."""
     evaluate_on_workers: bool = False
     evaluate_every_round: bool = False
     elastic: bool = False

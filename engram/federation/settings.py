@@ -92,6 +92,8 @@ class Settings:
             deadline_seconds=float(aggregation.round_deadline_seconds),
             deadline_policy=aggregation.deadline_policy,
             straggler_factor=None if self.take_turns else aggregation.straggler_factor,
+            buffer=aggregation.buffer.size,
+            max_staleness=aggregation.buffer.max_staleness,
             evaluate_on_workers=self.evaluation.location == "workers",
             evaluate_every_round=self.evaluation.every == "round",
             elastic=self.elastic,

@@ -25,14 +25,21 @@ class Stage:
     """When it may close below all; earlier where the plan has a straggler factor and the quorum is in."""
     answered: set[str] = field(default_factory=set)
     """Those asked whose answer is in; while gathering, those connected."""
+    enough: int | None = None
+    """Answers that close it at once; None: those of all who are asked."""
     degraded: bool = False
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def wanted(self) -> int:
+        """How many answers close the stage at once."""
+        return len(self.asked) if self.enough is None else min(self.enough, len(self.asked))
 
     def needed(self, plan: Plan) -> int:
         """Return how many answers the stage needs at its deadline."""
         if self.kind == "gather" and plan.elastic:
             return 1
-        return plan.quorum.of(len(self.asked))
+        return plan.quorum.of(self.wanted)
 
     def closes(self, plan: Plan, before: tuple[float, ...]) -> float:
         """Return when the stage closes below all, as it stands; `before`: the pace of earlier rounds.

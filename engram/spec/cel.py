@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engram.spec.asynchronous import COMPARING
 from engram.spec.names import JOB_NAME_LENGTH, JOB_NAME_PATTERN, MOST_WORKERS, RESERVED_GROUP_NAMES
 from engram.spec.parameters import CLASS_COUNTS, NONE
 from engram.spec.schema import MUTABLE_MARK, PRESERVE, Schema
@@ -53,6 +54,7 @@ def rules(spec: Schema) -> Iterator[Rule]:
     yield from _worker_rules()
     yield from _aggregator_rules()
     yield from _sedna_rules()
+    yield from _buffer_rules()
     yield Rule(
         ("spec", "report", "prometheus", "url"),
         "self == '' || self.matches('^https?://[^/]')",
@@ -165,6 +167,36 @@ def _sedna_rules() -> Iterator[Rule]:
         f"(self.dataset.name == '{NONE}') == (self.model.name == '{NONE}')",
         f"without data nobody knows the model's input: write {NONE} for dataset.name and model.name or for "
         "neither",
+    )
+
+
+def _buffer_rules() -> Iterator[Rule]:
+    """What asynchronous rounds go together with."""
+    yield Rule(
+        ("spec", "aggregation"),
+        f"self.buffer.size == 0 || !(self.name in {_texts(list(COMPARING))})",
+        f"{', '.join(COMPARING)} compare updates of one model, in a buffer they are of several: write "
+        "another aggregation.name, or buffer.size: 0",
+    )
+    yield Rule(
+        ("spec", "aggregation"),
+        "self.buffer.size == 0 || (self.clientFraction == 1.0 && self.compression == 'none' && "
+        "self.?stragglerFactor.orValue(-1.0) < 0.0)",
+        "with buffer.size nobody is sampled or late and updates travel as they are: write clientFraction: 1, "
+        "compression: none and no stragglerFactor, or buffer.size: 0",
+    )
+    yield Rule(
+        ("spec",),
+        "self.aggregation.buffer.size == 0 || (self.protocol == 'engram' && "
+        "!(self.evaluation.location == 'workers' && self.evaluation.every == 'round'))",
+        "with aggregation.buffer.size workers train on while a round closes, which protocol sedna cannot do "
+        "and evaluation on workers would interrupt: write protocol: engram, and evaluation.every: task or "
+        "location: aggregator",
+    )
+    yield Rule(
+        ("spec",),
+        "self.aggregation.buffer.size <= self.workers.map(w, w.replicas).sum()",
+        "aggregation.buffer.size can never be reached: write at most the number of workers",
     )
 
 

@@ -92,6 +92,25 @@ class Algorithm(Spec):
     )
 
 
+class Buffer(Spec):
+    """Asynchronous rounds (FedBuff): nobody waits for the slowest worker but at the end of a task."""
+
+    size: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Updates that make a round; whoever still trains goes on, and counts in a later round. "
+        "0: rounds wait for their workers.",
+    )
+    max_staleness: int = Field(
+        5,
+        ge=0,
+        le=100,
+        description="Rounds that an update may be behind; it counts by 1 / sqrt(1 + rounds behind). The "
+        "aggregator keeps so many earlier models in memory.",
+    )
+
+
 class Aggregation(Spec):
     """How updates become the next global model, and when a round closes."""
 
@@ -131,6 +150,7 @@ class Aggregation(Spec):
         description="A round that has its quorum waits so many times the median time of the workers, never "
         "longer than roundDeadlineSeconds; null: roundDeadlineSeconds alone.",
     )
+    buffer: Buffer = Field(default_factory=Buffer, description="Asynchronous rounds; off by default.")
     client_fraction: float = Field(1.0, gt=0, le=1, description="Share of the workers sampled in each round.")
     weighting: Literal["used", "labelled", "uniform"] = Field(
         "used",

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from engram.spec.asynchronous import check_buffer
 from engram.spec.base import Spec
 from engram.spec.job import FederatedIncrementalJob, JobSpec
 from engram.spec.names import MOST_WORKERS, RESERVED_GROUP_NAMES
@@ -52,6 +53,7 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *_check_workers(spec),
         *_check_quorum(spec),
         *_check_straggler_factor(spec),
+        *check_buffer(spec, sampled_workers(spec)),
         *_check_aggregation_rule(spec),
         *_check_aggregator(spec),
         *_check_objects(spec),

@@ -45,6 +45,29 @@ CARRIES = (
     "with protocol sedna every worker trains in every round, weights are JSON text and nobody can ask "
     "workers to evaluate: write clientFraction: 1, compression: none, location: aggregator"
 )
+TRAIN_ON = (
+    "with aggregation.buffer.size workers train on while a round closes, which protocol sedna cannot do and "
+    "evaluation on workers would interrupt: write protocol: engram, and evaluation.every: task or location: "
+    "aggregator"
+)
+AS_THEY_ARE = (
+    "with buffer.size nobody is sampled or late and updates travel as they are: write clientFraction: 1, "
+    "compression: none and no stragglerFactor, or buffer.size: 0"
+)
+BUFFER: list[tuple[str, Object, Object, str, str]] = [
+    (
+        "a rule that compares",
+        {},
+        {"name": "median"},
+        "spec.aggregation",
+        "median, trimmed-mean, krum compare updates of one model, in a buffer they are of several: write "
+        "another aggregation.name, or buffer.size: 0",
+    ),
+    ("sampling", {}, {"clientFraction": 0.5}, "spec.aggregation", AS_THEY_ARE),
+    ("a factor", {}, {"stragglerFactor": 2, "quorum": "50%"}, "spec.aggregation", AS_THEY_ARE),
+    ("evaluation", {"evaluation": {"location": "workers", "every": "round"}}, {}, "spec", TRAIN_ON),
+    ("sedna", {"protocol": "sedna", "tasks": {"count": 1}}, {}, "spec", TRAIN_ON),
+]
 SEDNA: list[tuple[str, Object, str]] = [
     (
         "tasks",
@@ -143,6 +166,16 @@ REFUSED: list[tuple[str, Object, str, str]] = [
         "stragglerFactor has no effect with quorum 100%: write a lower quorum such as 75%, or remove it",
     ),
     *(
+        (f"a buffer: {case}", {**spec, "aggregation": {"buffer": {"size": 2}, **aggregation}}, path, message)
+        for case, spec, aggregation, path, message in BUFFER
+    ),
+    (
+        "a buffer out of reach",
+        {"aggregation": {"buffer": {"size": 4}}},
+        "spec",
+        "aggregation.buffer.size can never be reached: write at most the number of workers",
+    ),
+    *(
         (f"sedna: {case}", {"protocol": "sedna", "tasks": {"count": 1}, **spec}, "spec", message)
         for case, spec, message in SEDNA
     ),
@@ -234,6 +267,7 @@ TAKEN: list[Object] = [
     {"aggregation": {"quorum": "100%"}},
     {"aggregation": {"quorum": "100%", "stragglerFactor": None}},
     {"aggregation": {"quorum": "75%", "stragglerFactor": 2}},
+    {"aggregation": {"buffer": {"size": 3}}, "evaluation": {"location": "workers"}},
     {"aggregator": {"expose": {"type": "HostPort", "port": 7363}, "nodeName": "node-1"}},
     {"aggregator": {"expose": {"type": "NodePort", "port": 30363}}},
     {"aggregator": {"checkpoint": {"size": "1.5Gi", "storageClassName": "fast"}}},

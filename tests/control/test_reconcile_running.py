@@ -225,6 +225,13 @@ def test_of_a_worker_that_lags_the_field_is_named_that_closed_its_rounds(rule: O
     assert f"raise {field} or give it less work" in status(world)["message"]
 
 
+def test_in_asynchronous_rounds_a_worker_that_lags_is_nothing_to_tell() -> None:
+    world = up(aggregation={"buffer": {"size": 1}})
+    world.pods, world.changes["live"] = FLEET, _LAGS
+    world.settle()
+    assert says(world, Condition.DEGRADED) == ("False", Reason.AS_EXPECTED)
+
+
 def test_an_aggregator_that_does_not_go_is_taken_for_lost_in_time() -> None:
     world = up()
     world.pods = (replace(pod(), deleting=ago(20)), pod(0), pod(1))  # nodes may not be read

@@ -378,6 +378,14 @@ def test_quorum(quorum: int | str, fraction: float, start: int, now: int, needed
     assert quorum_of(FederatedIncrementalJob.model_validate(raw), now) == needed
 
 
+@pytest.mark.parametrize(("quorum", "needed"), [("100%", 4), ("50%", 2), (3, 3)])
+def test_the_quorum_of_asynchronous_rounds_is_over_their_buffer(quorum: int | str, needed: int) -> None:
+    raw = job_object(
+        workers=[{"name": "edge", "replicas": 10}], aggregation={"quorum": quorum, "buffer": {"size": 4}}
+    )
+    assert quorum_of(FederatedIncrementalJob.model_validate(raw), 10) == needed
+
+
 def test_the_quorum_is_that_of_the_federation() -> None:
     for quorum in (1, 2, "1%", "33%", "50%", "67%", "100%"):
         for workers in range(1, 12):

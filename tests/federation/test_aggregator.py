@@ -134,6 +134,46 @@ def test_duplicates_late_and_early_updates_are_refused_and_change_nothing(
     assert desk.aggregator.history.faults.rejected == {"duplicate": 1, "protocol": 1, "late": 1}
 
 
+def test_with_a_buffer_an_unfit_update_is_followed_by_the_next_version(make_desk: MakeDesk) -> None:
+    desk = make_desk(aggregation={"buffer": {"size": 2}})
+    desk.join(A, B, C)
+    [update] = desk.answer(A)
+    [reject] = of(Reject, desk.say(A, spoil(update, np.nan)))
+    assert reject.reason == "non-finite"
+    letters = desk.turn(B, C)
+    assert [train.round for train in of(Train, letters)] == [2, 2, 2]
+    assert [letter.worker for letter in letters if isinstance(letter.message, Train)] == [A, B, C]
+    desk.run()
+    assert desk.outcome.reason == "complete"
+
+
+def test_with_a_buffer_an_update_held_over_a_cut_counts_by_the_version_that_it_is_of(
+    make_desk: MakeDesk,
+) -> None:
+    desk = make_desk(aggregation={"buffer": {"size": 2}})
+    desk.join(A, B, C)
+    [held] = desk.answer(C)
+    desk.post(desk.aggregator.disconnect(C, desk.now))
+    desk.turn(A, B)
+    assert of(Welcome, desk.join(C)) == [Welcome("job", 1, 1, 10.0, b"", resend=True)]
+    [again] = desk.answer(C)
+    assert again is held
+    assert of(Ack, desk.say(C, again)) == [Ack(1, 1)]
+    desk.turn(A)
+    row = desk.aggregator.history.rounds[1]
+    assert {name: part.metrics["staleness"] for name, part in row.workers.items()} == {A: 0, C: 1}
+    assert desk.learners[C].trained == [(1, 1)]
+
+
+def test_a_stale_update_that_moves_the_model_beyond_bounds_is_refused(make_desk: MakeDesk) -> None:
+    desk = make_desk(aggregation={"buffer": {"size": 2}})
+    desk.join(A, B, C)
+    [update] = desk.answer(C)
+    desk.turn(A, B)
+    [reject] = of(Reject, desk.say(C, spoil(update, 1e20)))
+    assert reject.reason == "norm"
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [

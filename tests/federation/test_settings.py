@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,16 @@ def test_settings_of_a_job() -> None:
     assert plan.quorum == Quorum(share=0.5)
     assert (plan.client_fraction, plan.deadline_seconds, plan.deadline_policy) == (0.5, 600.0, "Wait")
     assert (plan.evaluate_on_workers, plan.evaluate_every_round) == (True, True)
+
+
+def test_stragglers_and_asynchronous_rounds_are_part_of_the_plan() -> None:
+    late = Settings.from_job(job(aggregation={"quorum": "50%", "stragglerFactor": 2}), [1])
+    assert late.plan().straggler_factor == 2
+    assert replace(late, take_turns=True).plan().straggler_factor is None
+    plan = Settings.from_job(job(aggregation={"buffer": {"size": 2, "maxStaleness": 4}}), [1]).plan()
+    assert (plan.buffer, plan.max_staleness) == (2, 4)
+    plan = Settings.from_job(job(), [1]).plan()
+    assert (plan.straggler_factor, plan.buffer) == (None, 0)
 
 
 def test_parameters_of_an_aggregation_are_checked() -> None:

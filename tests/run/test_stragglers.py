@@ -78,14 +78,27 @@ def accuracy_of(folder: Path) -> float:
     return right / total
 
 
-def test_rounds_close_without_a_worker_that_is_ten_times_slower_and_the_accuracy_stays(
-    engram: Start, job_file: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def patient(engram: Start, job_file: Path, tmp_path: Path) -> Callable[..., float]:
+    """Return a function: options -> final accuracy of rounds that wait for all, without the waiting."""
     (tmp_path / "sleepy.py").write_text(ALGORITHM, encoding="utf-8")
-    # In process nobody is late: this is the result of a run that waits, without the waiting.
-    awake = ["--set", "algorithm.parameters.usual=0", "--set", "algorithm.parameters.late=0"]
-    patient = engram("run", str(job_file), "--out", "patient", "--transport", "in-process", *awake)
-    assert patient.end() == 0, patient.errors
+
+    def run(*options: str) -> float:
+        # In process nobody is late.
+        awake = ["--set", "algorithm.parameters.usual=0", "--set", "algorithm.parameters.late=0"]
+        command = engram(
+            "run", str(job_file), "--out", "patient", "--transport", "in-process", *awake, *options
+        )
+        assert command.end() == 0, command.errors
+        return accuracy_of(tmp_path / "patient")
+
+    return run
+
+
+def test_rounds_close_without_a_worker_that_is_ten_times_slower_and_the_accuracy_stays(
+    engram: Start, job_file: Path, tmp_path: Path, patient: Callable[..., float]
+) -> None:
+    expected = patient()
     command = engram("run", str(job_file), "--out", "run")
     assert command.end() == 0, command.errors
     history = record_of(tmp_path / "run")["history"]
@@ -99,4 +112,28 @@ def test_rounds_close_without_a_worker_that_is_ten_times_slower_and_the_accuracy
         assert {part["outcome"] for part in row["workers"].values()} == {"accepted"}
     waiting = len(rounds) * STEPS * LATE
     assert sum(sum(row["seconds"].values()) for row in rounds) < 0.75 * waiting
-    assert accuracy_of(tmp_path / "run") > accuracy_of(tmp_path / "patient") - 0.1
+    assert accuracy_of(tmp_path / "run") > expected - 0.1
+
+
+def test_with_a_buffer_a_slow_worker_counts_when_it_is_ready_and_the_accuracy_stays(
+    engram: Start, job_file: Path, tmp_path: Path, patient: Callable[..., float]
+) -> None:
+    late = 4 * USUAL
+    options = [
+        *("--set", "training.roundsPerTask=6", "--set", f"algorithm.parameters.late={late}"),
+        *("--set", "aggregation.quorum=100%", "--set", "aggregation.stragglerFactor=null"),
+    ]
+    buffer = ("--set", "aggregation.buffer.size=3", "--set", "aggregation.buffer.maxStaleness=10")
+    expected = patient(*options[:2], *options[4:])
+    command = engram("run", str(job_file), "--out", "run", *options, *buffer)
+    assert command.end() == 0, command.errors
+    history = record_of(tmp_path / "run")["history"]
+    rounds = history["rounds"]
+    assert [len(row["workers"]) for row in rounds] == [3] * 12
+    assert history["faults"]["rounds_degraded"] == 0
+    staleness = [row["workers"][SLOW]["metrics"]["staleness"] for row in rounds if SLOW in row["workers"]]
+    assert 0 < len(staleness) < len(rounds)
+    assert max(staleness) >= 1
+    for row in history["tasks"]:
+        assert {part["outcome"] for part in row["workers"].values()} == {"accepted"}
+    assert accuracy_of(tmp_path / "run") > expected - 0.1

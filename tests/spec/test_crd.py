@@ -254,6 +254,7 @@ SPECS = [
     "{workers: [{name: a}, {name: b, replicas: 5, dataset: {labelRatio: 0}, gpus: {count: 1}}]}",
     "{aggregation: {name: krum, quorum: 80%, parameters: {byzantine: 1}}, workers: [{replicas: 9}]}",
     "{aggregation: {quorum: 75%, stragglerFactor: 2.5}}",
+    "{aggregation: {buffer: {size: 1}}}",
     "{aggregator: {expose: {type: HostPort}, nodeName: node-1, checkpoint: {size: 1Gi}}, runPolicy: "
     "{backoffLimit: 0}}",
     "{report: {prometheus: {url: 'http://p:9090'}, compareWith: {names: [a]}}, imagePullSecrets: "

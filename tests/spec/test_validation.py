@@ -178,6 +178,45 @@ BAD = [
         "{aggregation: {stragglerFactor: 1, quorum: 50%}}",
         "spec.aggregation.stragglerFactor: 1 is too small: write a number above 1 and at most 1000",
     ),
+    # buffer
+    (
+        "{aggregation: {buffer: {size: 4}}}",
+        "spec.aggregation.buffer.size: 4 can never be reached: each of 3 workers adds one update to a round "
+        "at most: write at most 3",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2}, quorum: 3}}",
+        "spec.aggregation.quorum: 3 can never be reached: buffer.size makes a round of 2 updates: write at "
+        "most 2, or a percentage",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2}, name: median}}",
+        "spec.aggregation.name: median compares updates of one model, in a buffer they are of several: write "
+        "fedavg, fedavgm or fedadam, or aggregation.buffer.size: 0",
+    ),
+    (
+        "{aggregation: {buffer: {size: 1}, clientFraction: 0.5}}",
+        "spec.aggregation.clientFraction: with buffer.size nobody is sampled: every worker trains all the "
+        "time: write clientFraction: 1",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2}, quorum: 50%, stragglerFactor: 2}}",
+        "spec.aggregation.stragglerFactor: with buffer.size nobody is late: an update counts in a later "
+        "round: remove it",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2}}, evaluation: {location: workers, every: round}}",
+        "spec.evaluation.every: with aggregation.buffer.size workers train on while a round closes, "
+        "evaluation would stop them: write every: task",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2}}, protocol: sedna, tasks: {count: 1}}",
+        "spec.aggregation.buffer.size: with protocol: sedna every round waits for its workers: write 0",
+    ),
+    (
+        "{aggregation: {buffer: {size: 2, maxStaleness: -1}}}",
+        "spec.aggregation.buffer.maxStaleness: -1 is too small",
+    ),
     # krum
     (
         "{aggregation: {name: krum}}",
@@ -299,6 +338,9 @@ GOOD = [
     "{aggregation: {quorum: 3}}",
     "{aggregation: {quorum: 1, clientFraction: 0.01}}",
     "{aggregation: {quorum: 75%, stragglerFactor: 2}}",
+    "{aggregation: {buffer: {size: 3}}}",
+    "{aggregation: {name: fedadam, quorum: 50%, buffer: {size: 2, maxStaleness: 0}}}",
+    "{aggregation: {buffer: {size: 2}}, evaluation: {location: workers}}",
     "{aggregation: {quorum: 3, stragglerFactor: 1.5}, dataset: {partition: {method: local}}}",
     "{workers: [{name: a, dataset: {labelRatio: 0}}, {name: b}]}",
     "{aggregator: {expose: {type: HostPort}, nodeName: node-1}}",

@@ -174,7 +174,8 @@ def quorum_of(job: FederatedIncrementalJob, workers: int) -> int:
     spec = job.spec
     everybody = max(1, sum(group.replicas for group in spec.workers))
     asked = max(1, min(workers, math.ceil(sampled_workers(spec) * workers / everybody - 1e-9)))
-    quorum = spec.aggregation.quorum
+    quorum, buffer = spec.aggregation.quorum, spec.aggregation.buffer.size
+    asked = min(asked, buffer) if buffer else asked
     if isinstance(quorum, str) and quorum.endswith("%"):
         wanted = math.ceil(float(quorum[:-1]) / 100 * asked - 1e-9)
     else:

@@ -89,8 +89,9 @@ def _as_seen(member: Member, seen: Object, figures: Figures, aggregation: Aggreg
     if member.name in figures.refused:
         return explain_refused(member.name, figures.refused[member.name])
     current, own = figures.progress.get("round") or 0, seen.get("round") or 0
-    # Where every round asks every worker, one that lags was left out.
-    if aggregation.client_fraction == 1.0 and state in CONNECTED and own and current - own >= 2:
+    # Where every round asks every worker and waits for it, one that lags was left out.
+    waits = aggregation.client_fraction == 1.0 and not aggregation.buffer.size
+    if waits and state in CONNECTED and own and current - own >= 2:
         factor = aggregation.straggler_factor
         field = "roundDeadlineSeconds" if factor is None else "stragglerFactor"
         return Finding(
