@@ -114,9 +114,9 @@ class Common:
 
     def __init__(self) -> None:
         self.digests = Digests()
-        self._last: tuple[Message, Model | None, Encoded] | None = None
+        self._last: tuple[Message, Tensors | None, Encoded] | None = None
 
-    def find(self, message: Message, model: Model | None) -> Encoded | None:
+    def find(self, message: Message, model: Tensors | None) -> Encoded | None:
         """Return the bytes of an order that another connection has sent and that is the same here.
 
         It is when it carries no shared groups: of those each connection has others. `model` is what this
@@ -131,7 +131,7 @@ class Common:
             return None
         return encoded if replace(message, weights={}) == replace(last, weights={}) else None
 
-    def keep(self, message: Message, model: Model | None, encoded: Encoded) -> None:
+    def keep(self, message: Message, model: Tensors | None, encoded: Encoded) -> None:
         """Remember an order that may go to others too."""
         if isinstance(message, Train | Consolidate | Evaluate) and not message.shared:
             self._last = message, model, encoded
@@ -142,7 +142,7 @@ class Encoder:
 
     def __init__(self, common: Common | None = None) -> None:
         self._carried = Carried()
-        self._model: Model | None = None
+        self._model: Tensors | None = None
         """What the last order carried, under compression."""
         self._common = common or Common()
 
@@ -154,7 +154,7 @@ class Encoder:
             encoded = self._encode(kind, message)
             self._common.keep(message, self._model, encoded)
         if isinstance(message, Train | Consolidate | Evaluate):
-            self._model = message.weights if isinstance(message.weights, Model) else None
+            self._model = message.weights.plain if isinstance(message.weights, Model) else None
         if Shared in FIELDS[kind].values():
             self._carried.end_of_order()
         return encoded

@@ -33,6 +33,8 @@ class Model(dict[str, NDArray[Any]]):
     def __init__(self, weights: Tensors, steps: Mapping[str, Step]) -> None:
         super().__init__(weights)
         self.steps = steps
+        self.plain: Tensors = dict(weights)
+        """The same weights without the changes, which hold on to the tensors before."""
 
     def since(self, other: Tensors) -> Tensors | None:
         """Return the table that leads from `other` to this model, for `changes.unpack_order`.
