@@ -42,6 +42,7 @@ from engram.federation.tensors import (
     ALIGNMENT,
     MAX_NAME,
     Buffer,
+    Tables,
     TensorReader,
     buffers_of,
     rows_of,
@@ -193,6 +194,7 @@ class Decoder(Generic[Received]):
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
         self._carried = Carried()
+        self._tables = Tables()
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
         """Return the message; its arrays are read-only views of `data`.
@@ -204,7 +206,7 @@ class Decoder(Generic[Received]):
         if 8 + length > len(view):
             raise ProtocolError("a message's header is longer than the message")
         kind, values, tables = self._header(view[8 : 8 + length])
-        reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT)
+        reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT, self._tables)
         groups = [reader.read(table) for table in tables]
         reader.finish()
         hints = FIELDS[kind]
