@@ -16,11 +16,16 @@ from benchmarks.federation_load import peers, running
 from benchmarks.federation_load.core import simulated
 from benchmarks.federation_load.limit import limit_seconds, loopback_bytes_per_second
 from benchmarks.federation_load.rows import HEADER, Row, line_of
+from benchmarks.federation_load.superlink import superlink
 
 ENVIRONMENT = running.ROOT / ".venv-peers"
 ROUNDS = {62_000: 40, 1_000_000: 20, 11_200_000: 8}
 QUICK_ROUNDS = {62_000: 10, 1_000_000: 5}
 WORKERS = (2, 5, 10)
+PEER_ROUNDS = {62_000: 10, 1_000_000: 6, 11_200_000: 4}
+SUPERLINK = ((62_000, 2), (11_200_000, 2))
+"""What is measured of a system that needs seconds for the smallest round."""
+SUPERLINK_ROUNDS = 4
 CROWD, CROWD_ROUNDS = 1000, 8
 CORE, CORE_ROUNDS = 10_000, 10
 
@@ -36,8 +41,7 @@ def measurements(
             limit = limit_seconds(rate, parameters, workers)
             yield partial(running.measured, parameters, workers, rounds, limit)
             if python is not None:
-                few = min(rounds, 10)
-                yield partial(running.flower, python, parameters, workers, few, limit)
+                yield from of_peers(python, parameters, workers, limit)
         yield partial(running.measured, parameters, workers, rounds, limit, disk=True)
     if crowd:
         first = min(sizes)
@@ -45,16 +49,27 @@ def measurements(
         yield partial(running.crowd, first, CROWD, CROWD_ROUNDS, limit)
 
 
-def known_rows(sizes: dict[int, int], installed: bool) -> list[Row]:
-    """Return the lines of the systems that are not measured here."""
-    systems = [name for name in peers.KNOWN if not (installed and name == "Flower legacy gRPC")]
-    rows = [
-        peers.known(name, parameters, workers)
-        for name in systems
+def of_peers(python: Path, parameters: int, workers: int, limit: float) -> Iterator[Measurement]:
+    """Yield what is to be measured of Flower."""
+    rounds = PEER_ROUNDS.get(parameters, min(PEER_ROUNDS.values()))
+    yield partial(peers.tried, peers.LEGACY, running.flower, python, parameters, workers, rounds, limit)
+    if (parameters, workers) in SUPERLINK:
+        yield partial(
+            peers.tried, peers.SUPERLINK, superlink, python, parameters, workers, SUPERLINK_ROUNDS, limit
+        )
+
+
+def known_rows(sizes: dict[int, int], rows: list[Row], installed: bool) -> list[Row]:
+    """Return the lines of the systems that were not measured here."""
+    there = {(row.system, row.parameters, row.workers) for row in rows}
+    found = [
+        peers.known(name, parameters, workers, "not measured" if installed and name in peers.SYSTEMS else "")
+        for name in peers.KNOWN
         for parameters in sizes
         for workers in WORKERS
+        if (name, parameters, workers) not in there
     ]
-    return [row for row in rows if row is not None]
+    return [row for row in found if row is not None]
 
 
 def main() -> int:
@@ -79,7 +94,7 @@ def main() -> int:
     for measure in measurements(sizes, rate, python, crowd=not options.quick):
         rows.append(measure())
         print(line_of(rows[-1]), flush=True)
-    for row in known_rows(sizes, python is not None):
+    for row in known_rows(sizes, rows, python is not None):
         rows.append(row)
         print(line_of(row))
     core = simulated(CORE, CORE_ROUNDS)
