@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks.federation_load import peers, running
+from benchmarks.federation_load import page, peers, running
 from benchmarks.federation_load.core import simulated
 from benchmarks.federation_load.limit import limit_seconds, loopback_bytes_per_second
 from benchmarks.federation_load.rows import HEADER, Row, line_of
@@ -81,7 +81,11 @@ def main() -> int:
         "--peers", action="store_true", help=f"install Flower into {ENVIRONMENT.name} and measure it, too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="put the table into FILE, between its two comments"
+    )
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     python = peers.interpreter(ENVIRONMENT) if not options.quick or options.peers else None
     if python is None and options.peers:
         python = peers.install(ENVIRONMENT)
@@ -99,14 +103,18 @@ def main() -> int:
         print(line_of(row))
     core = simulated(CORE, CORE_ROUNDS)
     print(f"\nthe round machine alone, {CORE:,} workers: {sum(core) / len(core):.3f} s a round")
+    measured = {
+        "command": " ".join(["python", "benchmarks/federation.py", *sys.argv[1:]]),
+        "machine": machine,
+        "load_at_start": round(load, 2),
+        "load_at_end": round(os.getloadavg()[0], 2),
+        "loopback_bytes_per_second": rate,
+        "core_seconds_per_round": sum(core) / len(core),
+        "core_workers": CORE,
+        "rows": [asdict(row) for row in rows],
+    }
     if options.json is not None:
-        facts = {
-            "command": " ".join(["python", "benchmarks/federation.py", *sys.argv[1:]]),
-            "machine": machine,
-            "load_at_end": round(os.getloadavg()[0], 2),
-            "loopback_bytes_per_second": rate,
-            "core_seconds_per_round": sum(core) / len(core),
-            "core_workers": CORE,
-        }
-        options.json.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if options.page is not None:
+        page.write(options.page, measured)
     return 0

@@ -168,7 +168,9 @@ class Tables:
 
     def checked(self, rows: object) -> list[tuple[str, np.dtype[Any], list[int]]]:
         """Return (name, dtype, shape) of each row. Raises ProtocolError."""
-        if rows != self._rows or not rows:
+        if not rows:
+            return [] if isinstance(rows, list) else _checked_rows(rows)
+        if rows != self._rows:
             checked = [_checked_row(row) for row in _checked_rows(rows)]
             names: set[str] = set()
             for name, _, _ in checked:
