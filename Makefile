@@ -88,7 +88,7 @@ benchmark-step: install ## CPU time of one local SGD step
 	$(BIN)/python benchmarks/local_step.py
 
 benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory
-	$(BIN)/python benchmarks/federation.py
+	$(BIN)/python benchmarks/federation.py --peers --json docs/benchmark/federation.json --page README.md
 
 benchmark-operator: install ## Apply to pods, API writes, memory and idle CPU of the operator with 1,000 jobs
 	$(BIN)/python benchmarks/operator.py

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.federation_load import page as federation_page
 from engram.spec import load_yaml, parse_job
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,13 @@ def test_figures_are_those_of_the_committed_measurement() -> None:
     assert len(rows) == 8
     missing = [figures(row) for row in rows if figures(row) not in README]
     assert not missing, "write into README.md:\n" + "\n".join(missing)
+
+
+def test_figures_of_the_federation_are_those_of_the_committed_measurement() -> None:
+    measured = json.loads((ROOT / "docs/benchmark/federation.json").read_text(encoding="utf-8"))
+    assert federation_page.shown(README) == federation_page.section(measured)
+    sizes = {(row["parameters"], row["workers"]) for row in measured["rows"] if row["system"] == "engram"}
+    assert sizes >= {(size, workers) for size in (62_000, 1_000_000, 11_200_000) for workers in (2, 5, 10)}
 
 
 def test_every_make_command_is_a_target() -> None:

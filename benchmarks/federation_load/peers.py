@@ -5,8 +5,10 @@ They live in an environment of their own, as their dependencies are none of ours
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.federation_load.rows import Row
@@ -23,8 +25,10 @@ NEEDED = (
 )
 """What Flower's server and client import, for indexes that lack others of its dependencies."""
 
+LEGACY, SUPERLINK = SYSTEMS = ("Flower legacy gRPC", "Flower SuperLink")
+
 KNOWN: dict[str, dict[tuple[int, int], float]] = {
-    "Flower legacy gRPC": {
+    LEGACY: {
         (62_000, 2): 0.009,
         (62_000, 5): 0.018,
         (62_000, 10): 0.030,
@@ -35,7 +39,7 @@ KNOWN: dict[str, dict[tuple[int, int], float]] = {
         (11_200_000, 5): 3.5,
         (11_200_000, 10): 9.5,
     },
-    "Flower SuperLink": {
+    SUPERLINK: {
         (62_000, 2): 6.4,
         (62_000, 5): 10.4,
         (62_000, 10): 19.5,
@@ -58,12 +62,30 @@ KNOWN: dict[str, dict[tuple[int, int], float]] = {
 """Median seconds a round by (parameters, workers), measured once on two cores over loopback (Flower 1.42)."""
 
 
-def known(system: str, parameters: int, workers: int) -> Row | None:
+def known(system: str, parameters: int, workers: int, why: str = "") -> Row | None:
     """Return the line of a system that is not measured in this run; None where there is no figure."""
     seconds = KNOWN[system].get((parameters, workers))
     if seconds is None:
         return None
-    return Row(system, parameters, workers, "none", seconds, note="not installed: a figure of another run")
+    note = f"{why or 'not installed'}: a figure of another run"
+    return Row(system, parameters, workers, "none", seconds, note=note)
+
+
+def tried(
+    system: str,
+    measure: Callable[[Path, int, int, int, float], Row],
+    python: Path,
+    parameters: int,
+    workers: int,
+    rounds: int,
+    limit: float,
+) -> Row:
+    """Measure a system of others; one that does not come to its end is a line that says so."""
+    try:
+        return measure(python, parameters, workers, rounds, limit)
+    except (RuntimeError, OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
+        row = known(system, parameters, workers, f"failed here ({error})")
+        return row or Row(system, parameters, workers, "none", None, note=f"failed here ({error})")
 
 
 def interpreter(environment: Path) -> Path | None:

@@ -20,7 +20,7 @@ class Row:
     parameters: int
     workers: int
     compression: str
-    seconds_per_round: float
+    seconds_per_round: float | None
     """From the first byte of the broadcast to the closed sum."""
     limit_seconds: float | None = None
     """What the loopback and one weighted sum take in the same run."""
@@ -35,6 +35,13 @@ class Row:
     worker_peak_mb: float | None = None
     """The largest of the workers' processes."""
     note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the limit a round takes."""
+        if self.seconds_per_round is None or not self.limit_seconds:
+            return None
+        return self.seconds_per_round / self.limit_seconds
 
 
 def row_of(
@@ -72,7 +79,7 @@ def line_of(row: Row) -> str:
     def number(value: float | None, width: int, digits: int) -> str:
         return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
 
-    ratio = row.seconds_per_round / row.limit_seconds if row.limit_seconds else None
+    ratio = row.ratio
     megabytes = None if row.bytes_per_worker_round is None else row.bytes_per_worker_round / 1e6
     return (
         f"{row.system:<25} {row.parameters:>11,} {row.workers:>5} {row.compression:<11}"

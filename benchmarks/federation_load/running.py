@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.federation_load.peers import LEGACY
+from benchmarks.federation_load.ports import await_listening, free_port
 from benchmarks.federation_load.rows import Row, row_of
 from benchmarks.federation_load.server import names_of
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 300.0
-LISTENS_SECONDS = 60.0
 CROWDS = 4
 """Processes that 1,000 workers share."""
 
@@ -60,13 +59,13 @@ def crowd(parameters: int, workers: int, rounds: int, limit: float) -> Row:
 def flower(python: Path, parameters: int, workers: int, rounds: int, limit: float) -> Row:
     """Run Flower's legacy gRPC server with a client process each."""
     with _processes() as started:
-        port = _free_port()
+        port = free_port()
         arguments = ["server", *_texts(port, parameters, workers, rounds)]
         server = _start(started, "flower", *arguments, python=python)
-        _await_listening(port)
+        await_listening(port)
         clients = [_start(started, "flower", "client", str(port), python=python) for _ in range(workers)]
         said = _last(server)
-        return row_of("Flower legacy gRPC", parameters, workers, limit, said, [_last(c) for c in clients])
+        return row_of(LEGACY, parameters, workers, limit, said, [_last(c) for c in clients])
 
 
 def _texts(*numbers: int) -> list[str]:
@@ -110,22 +109,3 @@ def _last(process: subprocess.Popen[str]) -> dict[str, Any]:
     if said["reason"] != "complete":
         raise RuntimeError(f"a run ended as {said['reason']}")
     return said
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def _await_listening(port: int) -> None:
-    end = time.monotonic() + LISTENS_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)

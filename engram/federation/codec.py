@@ -47,6 +47,7 @@ from engram.federation.messages import (
 from engram.federation.tensors import (
     ALIGNMENT,
     Buffer,
+    Tables,
     TensorReader,
     buffers_of,
     rows_of,
@@ -210,6 +211,7 @@ class Decoder(Generic[Received]):
         self._carried = Carried()
         self._model: Tensors | None = None
         """What the last order carried."""
+        self._tables = Tables()
 
     def decode(self, data: bytes | bytearray | memoryview) -> Received:
         """Return the message; its arrays are read-only views of `data`.
@@ -221,7 +223,7 @@ class Decoder(Generic[Received]):
         if 8 + length > len(view):
             raise ProtocolError("a message's header is longer than the message")
         kind, values, tables = self._header(view[8 : 8 + length])
-        reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT)
+        reader = TensorReader(view, 8 + length + -(8 + length) % ALIGNMENT, self._tables)
         groups = [reader.read(table) for table in tables]
         reader.finish()
         hints = FIELDS[kind]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ ALIGNMENT = 16
 
 BLOCK = 1 << 16
 """Elements that are looked at at once."""
+SMALL = 1 << 13
+"""Tensors of up to so many elements are looked at together."""
 
 MAX_NAME = 512
 MAX_DIMENSIONS = 8
@@ -106,6 +108,43 @@ def magnitude(array: NDArray[Any]) -> float:
     return found
 
 
+def magnitudes(tensors: Tensors) -> dict[str, float]:
+    """Return `magnitude` of each floating-point tensor."""
+    names = [name for name, array in tensors.items() if array.dtype.kind == "f"]
+    found: dict[str, float] = {}
+    for group in groups_of(tensors, names, BLOCK):
+        if len(group) == 1:
+            found[group[0]] = magnitude(tensors[group[0]])
+            continue
+        parts = [tensors[name].reshape(-1) for name in group]
+        joined, starts = np.concatenate(parts), np.cumsum([0, *(part.size for part in parts[:-1])])
+        tops = np.maximum(np.maximum.reduceat(joined, starts), -np.minimum.reduceat(joined, starts)).tolist()
+        finite = [top if math.isfinite(top) else math.inf for top in tops]
+        found.update(zip(group, finite, strict=True))
+    return found
+
+
+def groups_of(tensors: Tensors, names: Iterable[str], most: int) -> list[tuple[str, ...]]:
+    """Return `names` in groups that are worked on together: calls of numpy cost more than a small tensor.
+
+    Those of one have any size, or none; the tensors of others hold at most `most` elements in all.
+    """
+    groups: list[tuple[str, ...]] = []
+    group: list[str] = []
+    room = most
+    for name in names:
+        size = tensors[name].size
+        if not 0 < size <= SMALL:
+            groups.append((name,))
+            continue
+        if size > room:
+            groups.append(tuple(group))
+            group, room = [], most
+        group.append(name)
+        room -= size
+    return [*groups, tuple(group)] if group else groups
+
+
 def size_in_bytes(tensors: Tensors) -> int:
     """Return the bytes of all elements, without names or padding."""
     return sum(array.nbytes for array in tensors.values())
@@ -120,24 +159,41 @@ def size_of_table(rows: object) -> int:
     return sum(size + -size % ALIGNMENT for size in sizes)
 
 
+class Tables:
+    """Checks the tables of one sender; the same one comes with every update."""
+
+    def __init__(self) -> None:
+        self._rows: object = None
+        self._checked: list[tuple[str, np.dtype[Any], list[int]]] = []
+
+    def checked(self, rows: object) -> list[tuple[str, np.dtype[Any], list[int]]]:
+        """Return (name, dtype, shape) of each row. Raises ProtocolError."""
+        if not rows:
+            return [] if isinstance(rows, list) else _checked_rows(rows)
+        if rows != self._rows:
+            checked = [_checked_row(row) for row in _checked_rows(rows)]
+            names: set[str] = set()
+            for name, _, _ in checked:
+                if name in names:
+                    raise ProtocolError(f"tensor {name[:80]!r} comes twice")
+                names.add(name)
+            self._rows, self._checked = rows, checked
+        return self._checked
+
+
 class TensorReader:
     """Takes tensors off a byte buffer, one table after the other, never beyond its end."""
 
-    def __init__(self, data: memoryview, offset: int) -> None:
+    def __init__(self, data: memoryview, offset: int, tables: Tables | None = None) -> None:
         self._data, self._offset = data, offset
+        self._tables = tables or Tables()
 
     def read(self, rows: object) -> Tensors:
         """Return the tensors of a table from an untrusted header; arrays are read-only views of the buffer.
 
         Raises ProtocolError for anything odd, before memory is taken.
         """
-        tensors: dict[str, NDArray[Any]] = {}
-        for row in _checked_rows(rows):
-            name, dtype, shape = _checked_row(row)
-            if name in tensors:
-                raise ProtocolError(f"tensor {name[:80]!r} comes twice")
-            tensors[name] = self._take(name, dtype, shape)
-        return tensors
+        return {name: self._take(name, dtype, shape) for name, dtype, shape in self._tables.checked(rows)}
 
     def finish(self) -> None:
         """Raise ProtocolError when bytes are left over."""

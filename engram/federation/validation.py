@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from engram.federation.messages import Consolidated, Tensors, Update
-from engram.federation.tensors import magnitude
+from engram.federation.tensors import magnitudes
 
 
 class Unfit(ValueError):
@@ -58,14 +56,11 @@ def check_like(tensors: Tensors, model: Tensors) -> None:
 
 def check_finite(tensors: Tensors) -> dict[str, float]:
     """Return the largest magnitude of each floating-point tensor. Raises Unfit for NaN or an infinity."""
-    magnitudes: dict[str, float] = {}
-    for name, array in tensors.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            continue
-        magnitudes[name] = magnitude(array)
-        if math.isinf(magnitudes[name]):
-            raise Unfit("non-finite", f"{name} holds values that are not finite")
-    return magnitudes
+    found = magnitudes(tensors)
+    odd = [name for name, largest in found.items() if math.isinf(largest)]
+    if odd:
+        raise Unfit("non-finite", f"{odd[0]} holds values that are not finite")
+    return found
 
 
 def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from engram.errors import CheckpointError
 from engram.federation.messages import EMPTY, Tensors, Update
 
@@ -83,4 +81,4 @@ class Aggregation(ABC):
 
 def averaged_names(weights: Tensors) -> tuple[str, ...]:
     """Return the names of the tensors that a rule combines: those with floating-point elements."""
-    return tuple(name for name, array in weights.items() if np.issubdtype(array.dtype, np.floating))
+    return tuple(name for name, array in weights.items() if array.dtype.kind == "f")

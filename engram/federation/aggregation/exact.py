@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engram.federation.aggregation.base import OutOfRange, averaged_names
 from engram.federation.messages import Tensors
-from engram.federation.tensors import magnitude
+from engram.federation.tensors import groups_of, magnitudes
 
 HEADROOM = 2.0**14
 """How much larger than the global model's a magnitude may get in one round."""
@@ -28,7 +28,7 @@ BLOCK = 1 << 15
 EXPONENT = 51
 """x + 1.5 2^(52-q) - 1.5 2^(52-q) rounds x to a multiple of 2^-q while |x| <= 2^(51-q)."""
 
-Memory: TypeAlias = dict[str, NDArray[np.float64]]
+Memory: TypeAlias = dict[tuple[str, ...], NDArray[np.float64]]
 
 
 class ExactSum:
@@ -48,14 +48,26 @@ class ExactSum:
         self._begun = False
         self._room = 2 ** math.ceil(math.log2(max(1, total_samples)))
         names = averaged_names(weights)
-        largest = {name: magnitude(weights[name]) for name in names}
+        largest = magnitudes({name: weights[name] for name in names})
         model = max([FLOOR, *largest.values()])
         self._limits = {name: max(largest[name], model * FLOOR) * HEADROOM for name in names}
-        self._magic = {name: self._rounding(self._limits[name]) for name in names}
-        self.memory = {name: _fitting(memory or {}, name, weights[name].size) for name in names}
-        """The sums; void until something was added."""
         self._shapes = {name: weights[name].shape for name in names}
+        self._magic: dict[tuple[str, ...], float | NDArray[np.float64]] = {}
+        self.memory: Memory = {}
+        """The sums, of small tensors together; void until something was added."""
+        self._parts: dict[str, NDArray[np.float64]] = {}
+        """The sum of each tensor."""
+        for group in groups_of(weights, names, BLOCK):
+            self._prepare(group, [weights[name].size for name in group], memory or {})
         self._scratch = np.empty(BLOCK, np.float64)
+
+    def _prepare(self, group: tuple[str, ...], sizes: list[int], memory: Memory) -> None:
+        kept, size = memory.get(group), sum(sizes)
+        total = kept if kept is not None and kept.size == size else np.empty(size, np.float64)
+        rounding = [self._rounding(self._limits[name]) for name in group]
+        self._magic[group] = rounding[0] if len(group) == 1 else np.repeat(rounding, sizes)
+        self.memory[group] = total
+        self._parts.update(zip(group, np.split(total, np.cumsum(sizes)[:-1]), strict=True))
 
     def _rounding(self, limit: float) -> float:
         """Return 1.5 2^(52-q), with q as large as room x limit <= 2^(51-q) allows."""
@@ -71,23 +83,29 @@ class ExactSum:
 
     def add(self, samples: int, weights: Tensors) -> None:
         """Add samples x weights, which have passed `check`."""
-        for name, total in self.memory.items():
-            self._add_tensor(total, weights[name].reshape(-1), samples, self._magic[name])
+        for group, total in self.memory.items():
+            terms = [weights[name].reshape(-1) for name in group]
+            if len(terms) == 1:
+                for start in range(0, total.size, BLOCK):
+                    term, part = terms[0][start : start + BLOCK], total[start : start + BLOCK]
+                    # Copied before it is multiplied: a product that converts on the way takes twice as long.
+                    np.copyto(self._scratch[: term.size], term)
+                    self._add(samples, self._magic[group], part)
+            else:
+                np.concatenate(terms, out=self._scratch[: total.size], casting="same_kind")
+                self._add(samples, self._magic[group], total)
         self._begun, self.samples = True, self.samples + samples
 
-    def _add_tensor(self, total: NDArray[np.float64], term: NDArray[Any], samples: int, magic: float) -> None:
-        for start in range(0, total.size, BLOCK):
-            piece, part = term[start : start + BLOCK], total[start : start + BLOCK]
-            scratch = self._scratch[: piece.size]
-            # Copied before it is multiplied: a product that converts on the way takes twice as long.
-            np.copyto(scratch, piece)
-            np.multiply(scratch, float(samples), out=scratch)
-            np.add(scratch, magic, out=scratch)
-            if self._begun:
-                np.subtract(scratch, magic, out=scratch)
-                np.add(part, scratch, out=part)
-            else:
-                np.subtract(scratch, magic, out=part)
+    def _add(self, samples: int, magic: float | NDArray[np.float64], part: NDArray[np.float64]) -> None:
+        """Add to a part of the sums what `_scratch` has for it."""
+        scratch = self._scratch[: part.size]
+        np.multiply(scratch, float(samples), out=scratch)
+        np.add(scratch, magic, out=scratch)
+        if self._begun:
+            np.subtract(scratch, magic, out=scratch)
+            np.add(part, scratch, out=part)
+        else:
+            np.subtract(scratch, magic, out=part)
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """Return the weighted mean of a floating-point tensor in float64, once: it takes the sum's place, and
@@ -95,13 +113,13 @@ class ExactSum:
 
         At least one update was added.
         """
-        total = self.memory[name]
+        total = self._parts[name]
         np.divide(total, self.samples, out=total)
         return total.reshape(self._shapes[name])
 
     def rounded_mean(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return the weighted mean of a floating-point tensor in `dtype`; at least one update was added."""
-        total = self.memory[name]
+        total = self._parts[name]
         result = np.empty(total.size, dtype)
         for start in range(0, total.size, BLOCK):
             part = total[start : start + BLOCK]
@@ -109,8 +127,3 @@ class ExactSum:
             np.divide(part, self.samples, out=scratch)
             np.copyto(result[start : start + BLOCK], scratch, casting="same_kind")
         return result.reshape(self._shapes[name])
-
-
-def _fitting(memory: Memory, name: str, size: int) -> NDArray[np.float64]:
-    kept = memory.get(name)
-    return kept if kept is not None and kept.size == size else np.empty(size, np.float64)

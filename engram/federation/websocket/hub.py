@@ -17,7 +17,6 @@ import http
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
@@ -34,6 +33,7 @@ from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.outbox import Outbox
 from engram.federation.websocket.stream import ServerStream
+from engram.federation.websocket.turns import Turns
 from engram.federation.websocket.wire import (
     CLOSE_BAD_MESSAGE,
     CLOSE_NO_HELLO,
@@ -100,7 +100,7 @@ class Hub:
         self._clock = clock
         self._common = Common()
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aggregator")
+        self._thread = Turns("aggregator")
         self._sockets: set[ServerConnection] = set()
         self._notes: deque[Callable[[], None]] = deque()
         """What was sent since the aggregator's last step, which counts it first: before any answer to it."""
@@ -247,7 +247,7 @@ class Hub:
     # Steps in the aggregator's thread.
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await self._loop.run_in_executor(self._thread, work)
+        return await self._thread.take(work)
 
     async def _step(self, step: Step) -> None:
         """Run a step of the aggregator and send what it returns; an error in it ends the run, not us."""
@@ -281,7 +281,7 @@ class Hub:
                 peer.incoming = None
             posted.append((peer, message))
         if posted:
-            self._loop.call_soon_threadsafe(self._post, posted)
+            self._thread.tell(partial(self._post, posted))
         self.aggregator.settle()
 
     @staticmethod
@@ -336,7 +336,7 @@ class Hub:
     def _bad_step(self, peer: Peer, reason: str, text: str) -> None:
         """Tell a peer that its bytes are no message; only its own connection ends."""
         for _, reject in self.aggregator.malformed(peer.worker, reason, text):
-            self._loop.call_soon_threadsafe(peer.outbox.put, reject)
+            self._thread.tell(partial(peer.outbox.put, reject))
 
     def _gone_step(self, peer: Peer) -> list[Outgoing]:
         if self._peers.get(peer.worker) is not peer:
@@ -378,5 +378,4 @@ class Hub:
 
     def close(self) -> None:
         """Let the aggregator's thread end."""
-        self._thread.submit(self._take_notes)
-        self._thread.shutdown(wait=True)
+        self._thread.close(self._take_notes)

@@ -1,0 +1,81 @@
+"""A thread that does one thing after the other for an event loop, which hears of all that is done at once.
+
+An executor of the standard library wakes the loop for every single thing, and each of these calls has the two
+threads wait for each other: with a thousand workers that takes longer than what the thread does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """The thread, made in the loop that it works for."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._done: deque[Callable[[], None]] = deque()
+        self._told = False
+        """Whether the loop has been woken for what is in `_done`."""
+        self._closed = False
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    async def take(self, work: Callable[[], Result]) -> Result:
+        """Let the thread do something after all that was asked before; return or raise what it does."""
+        if self._closed:
+            raise RuntimeError("the thread has ended")
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting.put(partial(self._work, work, future))
+        return await future
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """Have the loop call something, from the thread: before it hears that the work is done."""
+        self._done.append(callback)
+        # Set before it is looked at here, cleared before the queue is emptied there: nothing stays unheard.
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._hear)
+
+    def close(self, last: Callable[[], None]) -> None:
+        """Wait until everything is done, `last` included; the loop hears no more of it."""
+        self._closed = True
+        self._waiting.put(last)
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            work()
+
+    def _work(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            self.tell(partial(_fail, future, error))
+        else:
+            self.tell(partial(_settle, future, result))
+
+    def _hear(self) -> None:
+        self._told = False
+        while self._done:
+            self._done.popleft()()
+
+
+def _settle(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
