@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna e2e cluster-up cluster-down images deploy undeploy \
+.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
 	generate format benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
 
 help: ## List the targets
@@ -71,6 +71,9 @@ test-slow: install ## Long trainings: the reference figures of digits and Fashio
 
 test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an interpreter that has it (docs/sedna.md)
 	$(BIN)/pytest -m sedna -rs
+
+chaos: install ## A job of 70 rounds under 100 SIGKILLs gives the same matrix as without (six minutes)
+	$(BIN)/python -m tests.chaos
 
 generate: install ## Make the CRD and the field reference again from the types
 	$(BIN)/python -m engram.spec.generate
