@@ -32,7 +32,7 @@ from engram.federation.messages import (
 from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
 from engram.federation.tensors import Buffer, frozen
-from engram.federation.validation import Unfit, check_consolidated, check_like, check_update
+from engram.federation.validation import Unfit, check_consolidated, check_evaluation, check_like, check_update
 
 
 @dataclass
@@ -128,7 +128,11 @@ class Engine:
 
     def take_consolidated(self, worker: str, answer: Consolidated) -> None:
         """Validate what a worker ends the task with and keep it. Raises Unfit."""
-        check_consolidated(answer, STATE_BYTES)
+        check_consolidated(answer, STATE_BYTES, self.samples[worker])
+        try:
+            self._learner.check_results(answer.task, self.weights, answer.results)
+        except ValueError as error:
+            raise Unfit("shape", str(error)) from error
         self._answers.results[worker] = answer
 
     def take_late_state(self, worker: str, answer: Consolidated) -> None:
@@ -136,11 +140,12 @@ class Engine:
 
         Raises Unfit.
         """
-        check_consolidated(answer, STATE_BYTES)
+        check_consolidated(answer, STATE_BYTES, self.samples[worker])
         self._states[worker] = answer.state
 
     def take_evaluation(self, worker: str, answer: Evaluation) -> None:
-        """Keep a worker's counts."""
+        """Validate a worker's counts and keep them. Raises Unfit."""
+        check_evaluation(answer, self.seen(answer.task), self.seen(len(self._settings.rounds)))
         self._answers.evaluations[worker] = answer
 
     # What orders carry.
