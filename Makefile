@@ -66,7 +66,7 @@ deploy: ## CRD, roles and operator into the cluster of the kubeconfig in use
 undeploy: ## Take the operator out again; jobs and the CRD stay
 	kubectl delete --ignore-not-found -f deploy/operator.yaml
 
-test-slow: install ## Long trainings: the reference figures of digits and Fashion-MNIST
+test-slow: install ## Long trainings with their reference figures; steps blocked and networks cut for minutes
 	$(BIN)/pytest -m slow --timeout 3600
 
 test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an interpreter that has it (docs/sedna.md)

@@ -51,7 +51,7 @@ from engram.federation.versions import refusal
 
 MAGIC = b"ENG1"
 MAX_HEADER = 4 * 1024 * 1024
-"""Bytes of a header; read by a hostile design it takes sixteen times as much for a moment."""
+"""Bytes of a header. What msgpack makes of a hostile one takes up to a hundred MiB for a moment."""
 MAX_TEXT = 1024 * 1024
 MAX_ITEMS = 1_000_000
 CHUNK = 256 * 1024

@@ -15,6 +15,7 @@ from engram.errors import ConfigurationError, ProtocolError
 from engram.federation import actions as act
 from engram.federation.aggregation import OutOfRange, build
 from engram.federation.checkpoint import CheckpointStore, Snapshot, prepared
+from engram.federation.clipping import clipped
 from engram.federation.history import History, Observer, RoundRow, TaskRow
 from engram.federation.journal import Journal, as_row, summed
 from engram.federation.messages import (
@@ -121,7 +122,10 @@ class Engine:
                 self._rule.check(update.samples, magnitudes)
             except OutOfRange as error:
                 raise Unfit("norm", str(error)) from error
-            self._rule.add(worker, update.samples, update.weights)
+            weights, norm = clipped(update.weights, self.weights, self._settings.aggregation.clip_norm)
+            if norm is not None:
+                update = replace(update, metrics={**update.metrics, "norm_before_clipping": norm})
+            self._rule.add(worker, update.samples, weights)
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
         self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)

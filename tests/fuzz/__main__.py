@@ -20,7 +20,7 @@ WIRE_SHARE = 50
 WARM_UP, STEP = 5000, 1000
 KEPT_BYTES, PEAK_BYTES = 8 * 2**20, 128 * 2**20
 """What memory may grow by after the warm-up, in the end and at any time. A header of lists in lists takes
-some 60 MiB for a moment, whatever its size."""
+up to a hundred MiB for a moment, whatever its size."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from engram.federation.messages import (
     Train,
     Update,
 )
+from engram.federation.websocket import hub
 from engram.federation.websocket.wire import PATH
 from engram.spec.names import Rejection
 from tests.federation.conftest import FEATURES
@@ -178,6 +179,22 @@ def test_a_header_that_comes_twice_proves_nothing(with_server: WithServer) -> No
         writer.write("\r\n".join([*lines, "", ""]).encode())
         assert b" 401 " in await reader.readline()
         writer.close()
+
+    with_server(check)
+
+
+def test_more_connections_than_there_may_be_are_turned_away(
+    with_server: WithServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "SPARE_CONNECTIONS", 0)
+
+    async def check(server: Server) -> None:
+        async with server.peer(A) as good, server.peer(B) as other:
+            with pytest.raises(InvalidStatus) as caught:
+                async with server.peer(B):
+                    pass
+            assert caught.value.response.status_code == 503
+            await train(good, other)
 
     with_server(check)
 
