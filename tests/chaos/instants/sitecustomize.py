@@ -54,24 +54,29 @@ def mine_aggregator() -> None:
 
 def mine_worker() -> None:
     """Once an update is with the kernel, and when exemplars are chosen but the task's end is not answered."""
-    from websockets.asyncio.client import ClientConnection
-
+    from engram.federation.websocket.uplink import Uplink
     from engram.learning import state
 
-    send, pack = ClientConnection.send, state.pack
+    get, pack = Uplink.get, state.pack
+    sending: set[int] = set()
 
-    async def sent(connection: ClientConnection, message: Any, *arguments: Any) -> None:
-        await send(connection, message, *arguments)
-        # A whole message: "ENG1", the header's length, and in msgpack a list of three that begins so.
-        if isinstance(message, bytes) and message[:4] == b"ENG1" and message[9:16] == b"\xa6Update":
+    async def got(uplink: Uplink) -> Any:
+        # The next message is asked for when the one before is sent.
+        if id(uplink) in sending:
+            sending.discard(id(uplink))
             strike("update-sent")
+        item = await get(uplink)
+        # A whole message: "ENG1", the header's length, and in msgpack a list of three that begins so.
+        if bytes(getattr(item, "parts", (b"",))[0][9:16]) == b"\xa6Update":
+            sending.add(id(uplink))
+        return item
 
     def packed(*arguments: Any) -> bytes:
         blob = pack(*arguments)
         strike("consolidate-worker")
         return blob
 
-    put(ClientConnection, "send", sent)
+    put(Uplink, "get", got)
     put(state, "pack", packed)
 
 

@@ -52,12 +52,13 @@ class Proxy:
     faults: list[Fault]
     port: int = 0
     accepted: int = 0
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
     _server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -75,6 +76,7 @@ class Proxy:
         self._writers.append(writer)
         fault = self.faults[self.accepted] if self.accepted < len(self.faults) else Fault("pass")
         self.accepted += 1
+        self.connected.set()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         except OSError:
