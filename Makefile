@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna e2e cluster-up cluster-down images deploy undeploy \
+.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
 	generate format benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
 
 help: ## List the targets
@@ -67,11 +67,17 @@ deploy: ## CRD, roles and operator into the cluster of the kubeconfig in use
 undeploy: ## Take the operator out again; jobs and the CRD stay
 	kubectl delete --ignore-not-found -f deploy/operator.yaml
 
-test-slow: install ## Long trainings: the reference figures of digits and Fashion-MNIST
+test-slow: install ## Long trainings with their reference figures; steps blocked and networks cut for minutes
 	$(BIN)/pytest -m slow --timeout 3600
 
 test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an interpreter that has it (docs/sedna.md)
 	$(BIN)/pytest -m sedna -rs
+
+fuzz: install ## A million mutated messages: no crash, no hang, memory flat (stops after ten minutes)
+	$(BIN)/python -m tests.fuzz
+
+chaos: install ## A job of 70 rounds under 100 SIGKILLs gives the same matrix as without (six minutes)
+	$(BIN)/python -m tests.chaos
 
 generate: install ## Make the CRD and the field reference again from the types, the manifests of deploy/ from the chart
 	$(BIN)/python -m engram.spec.generate

@@ -53,8 +53,8 @@ def _head(measured: Mapping[str, Any]) -> list[str]:
         f"Median seconds a round by `{measured['command']}`",
         f"on {measured['machine']} (load {load:.1f} before it began), from the first byte of the",
         "broadcast to the closed sum; nothing is trained. The limit is what this run's loopback",
-        f"({rate:.1f} GB/s) and one weighted sum take. CPU seconds a round and peak memory are the aggregator's.",
-        "In brackets: measured in another run.",
+        f"({rate:.1f} GB/s) and one weighted sum take. CPU seconds a round and peak memory are those of the",
+        "aggregator. In brackets: measured in another run.",
     ]
 
 

@@ -133,7 +133,7 @@ class Aggregator:
         try:
             check_hello(worker, hello, self.settings, self._engine.split_digest)
         except RefusedError as error:
-            self._observer.rejected(worker, Reject("unauthorised", str(error), *self._machine.position))
+            self.refused(worker, "unauthorised", str(error))
             raise
         if self.outcome is not None:
             return self._farewell([worker])
@@ -153,15 +153,10 @@ class Aggregator:
         match message:
             case Hello():
                 return self.connect(worker, message, now)
-            case Update():
-                return self._update(worker, message, now)
+            case Update() | Evaluation():
+                return self._answered(worker, message, now)
             case Consolidated():
                 return self._consolidated(worker, message, now)
-            case Evaluation():
-                event = EvaluationIn(worker, message.task, message.round)
-                if self._machine.refusal(event) is None:
-                    self._engine.take_evaluation(worker, message)
-                return self._feed(event, now)
             case Offer():
                 announced(worker, message)  # raises for what is none
                 self._staging.offer(worker, message)
@@ -205,6 +200,10 @@ class Aggregator:
     def malformed(self, worker: str, reason: str, text: str) -> list[Outgoing]:
         """Count bytes of a worker that are no message and return what to tell it."""
         return [self._reject(worker, reason, text)]
+
+    def refused(self, worker: str, reason: str, text: str) -> None:
+        """Count a connection that was refused; `worker` empty: it proved no name."""
+        self._observer.rejected(worker, Reject(reason, text, *self._machine.position))
 
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass; called about once a second."""
@@ -275,11 +274,15 @@ class Aggregator:
                 outgoing.append(Outgoing(worker, NoCredit(offer.number, again=False)))
         return outgoing
 
-    def _update(self, worker: str, update: Update, now: float) -> list[Outgoing]:
-        event = UpdateIn(worker, update.task, update.round)
+    def _answered(self, worker: str, answer: Update | Evaluation, now: float) -> list[Outgoing]:
+        kind = UpdateIn if isinstance(answer, Update) else EvaluationIn
+        event = kind(worker, answer.task, answer.round)
         if self._machine.refusal(event) is None:
             try:
-                self._engine.take_update(worker, update)
+                if isinstance(answer, Update):
+                    self._engine.take_update(worker, answer)
+                else:
+                    self._engine.take_evaluation(worker, answer)
             except Unfit as error:
                 return self._unfit(worker, error, now)
             self._presence.set(worker, "connected")

@@ -56,7 +56,8 @@ from engram.federation.tensors import (
 from engram.federation.versions import refusal
 
 MAGIC = b"ENG1"
-MAX_HEADER = 16 * 1024 * 1024
+MAX_HEADER = 4 * 1024 * 1024
+"""Bytes of a header. What msgpack makes of a hostile one takes up to a hundred MiB for a moment."""
 CHUNK = 1024 * 1024 - 16
 """Bytes of a large message that travel together: with a piece's header the largest frame that there is."""
 JOINED = 256 * 1024

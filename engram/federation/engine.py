@@ -15,6 +15,7 @@ from engram.errors import ConfigurationError, ProtocolError
 from engram.federation import actions as act
 from engram.federation.aggregation import OutOfRange, build
 from engram.federation.checkpoint import CheckpointStore, Snapshot, prepared
+from engram.federation.clipping import clipped
 from engram.federation.compression.arrays import Malformed
 from engram.federation.compression.broadcast import Broadcast
 from engram.federation.compression.changes import most_bytes, unpack_update
@@ -37,7 +38,14 @@ from engram.federation.roles import GlobalLearner
 from engram.federation.settings import STATE_BYTES, Settings
 from engram.federation.staleness import Versions
 from engram.federation.tensors import Buffer, frozen, size_in_bytes
-from engram.federation.validation import Unfit, check_consolidated, check_finite, check_like, check_update
+from engram.federation.validation import (
+    Unfit,
+    check_consolidated,
+    check_evaluation,
+    check_finite,
+    check_like,
+    check_update,
+)
 
 
 @dataclass
@@ -148,7 +156,10 @@ class Engine:
                 self._rule.check(update.samples, magnitudes)
             except OutOfRange as error:
                 raise Unfit("norm", str(error)) from error
-            self._rule.add(worker, update.samples, update.weights)
+            weights, norm = clipped(update.weights, self.weights, self._settings.aggregation.clip_norm)
+            if norm is not None:
+                update = replace(update, metrics={**update.metrics, "norm_before_clipping": norm})
+            self._rule.add(worker, update.samples, weights)
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
         self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)
@@ -165,7 +176,11 @@ class Engine:
 
     def take_consolidated(self, worker: str, answer: Consolidated) -> None:
         """Validate what a worker ends the task with and keep it. Raises Unfit."""
-        check_consolidated(answer, STATE_BYTES)
+        check_consolidated(answer, STATE_BYTES, self.samples[worker])
+        try:
+            self._learner.check_results(answer.task, self.weights, answer.results)
+        except ValueError as error:
+            raise Unfit("shape", str(error)) from error
         self._answers.results[worker] = answer
 
     def take_late_state(self, worker: str, answer: Consolidated) -> None:
@@ -173,11 +188,12 @@ class Engine:
 
         Raises Unfit.
         """
-        check_consolidated(answer, STATE_BYTES)
+        check_consolidated(answer, STATE_BYTES, self.samples[worker])
         self._states[worker] = answer.state
 
     def take_evaluation(self, worker: str, answer: Evaluation) -> None:
-        """Keep a worker's counts."""
+        """Validate a worker's counts and keep them. Raises Unfit."""
+        check_evaluation(answer, self.seen(answer.task), self.seen(len(self._settings.rounds)))
         self._answers.evaluations[worker] = answer
 
     # What orders carry.

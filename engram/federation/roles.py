@@ -83,6 +83,12 @@ class GlobalLearner(Protocol):
         """
         ...
 
+    def check_results(self, task: int, weights: Tensors, results: Tensors) -> None:
+        """Raise ValueError, which says why, unless `close_task` can use the results of a worker's
+        consolidation.
+        """
+        ...
+
     def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Take in what the workers consolidated; return the task's final weights (as given, or corrected)."""
         ...

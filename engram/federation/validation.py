@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from engram.federation.messages import Consolidated, Tensors, Update
+from engram.federation.messages import Consolidated, Evaluation, Tensors, Update
 from engram.federation.tensors import magnitudes
+
+MAX_METRICS = 256
+"""Numbers that an answer may report; the history keeps them."""
 
 
 class Unfit(ValueError):
@@ -24,21 +27,53 @@ def check_update(update: Update, model: Tensors, samples: int) -> dict[str, floa
     update (samples 0) carries no weights.
     """
     check_finite(update.info)
+    check_metrics(update.metrics)
     if update.samples == 0:
         if update.weights:
             raise Unfit("protocol", "an update of 0 samples carries weights")
         return {}
-    if not 0 < update.samples <= samples:
-        raise Unfit("norm", f"{update.samples} samples, but the worker said it holds {samples}")
+    check_samples(update.samples, samples)
     check_like(update.weights, model)
     return check_finite(update.weights)
 
 
-def check_consolidated(answer: Consolidated, state_bytes: int) -> None:
-    """Raise Unfit unless the results are finite and the state blob is at most `state_bytes` long."""
+def check_consolidated(answer: Consolidated, state_bytes: int, samples: int) -> None:
+    """Raise Unfit unless the results are finite, of a worker that holds `samples` samples, and the state blob
+    is at most `state_bytes` long.
+    """
     if len(answer.state) > state_bytes:
         raise Unfit("too-large", f"the state has {len(answer.state)} bytes, more than {state_bytes}")
+    check_samples(answer.samples, samples)
+    check_metrics(answer.metrics)
     check_finite(answer.results)
+
+
+def check_evaluation(answer: Evaluation, seen: Sequence[int], labels: Sequence[int]) -> None:
+    """Raise Unfit unless a worker counts the labels of the job (`labels`; right ones among those `seen`), and
+    of each no more right predictions than samples.
+    """
+    counts = answer.counts
+    unknown = (counts.right.keys() - set(seen)) | (
+        (counts.total.keys() | counts.right_unseen.keys()) - set(labels)
+    )
+    if unknown:
+        raise Unfit("shape", f"counts of classes that it was not asked about: {sorted(unknown)[:5]}")
+    for right in (counts.right, counts.right_unseen):
+        for label, count in right.items():
+            if count > counts.total.get(label, 0):
+                raise Unfit("norm", f"{count} right of {counts.total.get(label, 0)} samples of class {label}")
+
+
+def check_samples(samples: int, held: int) -> None:
+    """Raise Unfit for more samples than the worker said it holds."""
+    if not 0 <= samples <= held:
+        raise Unfit("norm", f"{samples} samples, but the worker said it holds {held}")
+
+
+def check_metrics(metrics: Mapping[str, float]) -> None:
+    """Raise Unfit for so many metrics that the history would grow with them."""
+    if len(metrics) > MAX_METRICS:
+        raise Unfit("too-large", f"{len(metrics)} metrics, more than {MAX_METRICS}")
 
 
 def check_like(tensors: Tensors, model: Tensors) -> None:

@@ -63,6 +63,7 @@ class Algorithm:
     worker         end_round                     after the last step; what it returns is `Update.info`
     aggregator     close_round                   the round's weights are aggregated
     worker         consolidate                   all rounds are done; the network is the final global one
+    aggregator     check_results                 a worker's results are in; may refuse them
     aggregator     close_task                    all consolidated; may correct the final weights
     either         scores                        evaluation: how features become a prediction
     =============  ============================  =======================================================
@@ -147,6 +148,14 @@ class Algorithm:
         self, scope: TaskScope, round: int, weights: Tensors, updates: Mapping[str, Update]
     ) -> None:
         """Learn of a round's new global weights and of the updates' metrics and `info`, by worker."""
+
+    def check_results(self, scope: TaskScope, weights: Tensors, results: Tensors) -> None:
+        """Raise ValueError, which says why, unless `close_task` can use what a worker's `consolidate`
+        returned; such a worker is told so, and its results are left out.
+
+        A worker may send anything: what is not refused here must not fail in `close_task`. Values that are
+        not finite are refused already. The base class takes anything, as it looks at nothing.
+        """
 
     def close_task(self, scope: TaskScope, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Take in what the workers' `consolidate` returned; return the task's final weights.

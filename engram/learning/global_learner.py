@@ -47,6 +47,10 @@ class Coordinator:
         with self._setting.guard(f"the aggregator, task {task}, round {round}"):
             self._algorithm.close_round(scope, round, weights, dict(sorted(updates.items())))
 
+    def check_results(self, task: int, weights: Tensors, results: Tensors) -> None:
+        """Raise ValueError unless the algorithm can use a worker's results."""
+        self._algorithm.check_results(self._setting.scope(task), weights, results)
+
     def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Give the algorithm the workers' results, in the order of their names; return the final weights."""
         scope = self._setting.scope(task)

@@ -30,6 +30,7 @@ from engram.federation.websocket.wire import (
     CLOSE_TOO_LARGE,
     WORKER_HEADER,
     close_within,
+    header_of,
     token_of,
 )
 from engram.sedna.client_state import Client
@@ -79,8 +80,9 @@ class _Hub:
             return forbidden()
         if "Upgrade" not in request.headers:
             return clients_response(self.dialect.subscribed)
-        token = token_of(request.headers.get("Authorization", ""))
-        if token and not self._authenticate(request.headers.get(WORKER_HEADER, ""), token):
+        shown = "Authorization" in request.headers
+        token = token_of(header_of(request, "Authorization"))
+        if shown and not self._authenticate(header_of(request, WORKER_HEADER), token):
             return unauthorised()
         if len(self._sockets) >= len(self.dialect.aggregator.settings.workers) + SPARE_CONNECTIONS:
             return forbidden("too many connections")
@@ -90,8 +92,9 @@ class _Hub:
         """Serve one connection until it ends."""
         if not isinstance(socket, Connection):
             raise TypeError("the server makes connections of its own kind")
-        headers = socket.request.headers if socket.request is not None else {}
-        client = Client(trusted=headers.get(WORKER_HEADER, "") if "Authorization" in headers else "")
+        request = socket.request
+        known = request is not None and "Authorization" in request.headers
+        client = Client(trusted=header_of(request, WORKER_HEADER) if request is not None and known else "")
         box = self._boxes[client] = Outbox()
         self._sockets[client] = socket
         socket.keep_alive()

@@ -158,6 +158,13 @@ class Aggregation(Spec):
         "this round's loss "
         "used; labelled = labelled samples + exemplars; uniform = 1.",
     )
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Largest L2 norm of the change of the model in an update; a larger one is scaled down to "
+        "it. null: no clipping.",
+    )
     compression: Literal["none", "float16", "int8", "topk"] = Field(
         "none",
         description="What travels of the model, both ways: none: all weights as they are; float16: their "

@@ -34,6 +34,7 @@ from engram.federation.messages import (
 )
 from engram.federation.roles import Progress
 from engram.federation.settings import Settings
+from engram.federation.validation import check_like
 from engram.federation.websocket import stream
 from engram.spec.training import Aggregation, Evaluation
 
@@ -140,6 +141,9 @@ class Head:
             assert not updates[worker].weights
             if "sum" in updates[worker].info:
                 self.info = self.info + updates[worker].info["sum"]
+
+    def check_results(self, task: int, weights: Tensors, results: Tensors) -> None:
+        check_like(results, {"sums": np.empty(FEATURES, np.float32)})
 
     def close_task(self, task: int, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         self.calls.append(f"task {task} {len(results)}")

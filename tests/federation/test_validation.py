@@ -54,14 +54,20 @@ def test_a_bad_update_is_refused_with_its_reason(update: Update, reason: str) ->
 
 
 def test_a_state_blob_that_is_too_large_and_results_that_are_not_finite() -> None:
-    check_consolidated(Consolidated(1, 1, {}, bytes(STATE_BYTES)), STATE_BYTES)
+    check_consolidated(Consolidated(1, 1, {}, bytes(STATE_BYTES)), STATE_BYTES, 1)
     with pytest.raises(Unfit) as caught:
-        check_consolidated(Consolidated(1, 1, {}, bytes(STATE_BYTES + 1)), STATE_BYTES)
+        check_consolidated(Consolidated(1, 1, {}, bytes(STATE_BYTES + 1)), STATE_BYTES, 1)
     assert caught.value.reason == "too-large"
     with pytest.raises(Unfit) as caught:
-        check_consolidated(Consolidated(1, 1, {"sums": np.array([np.inf])}), STATE_BYTES)
+        check_consolidated(Consolidated(1, 1, {"sums": np.array([np.inf])}), STATE_BYTES, 1)
     assert caught.value.reason == "non-finite"
 
 
 def test_metrics_that_are_not_finite_are_dropped() -> None:
     assert finite_metrics({"loss": 1, "nan": float("nan"), "inf": float("inf")}) == {"loss": 1.0}
+
+
+def test_results_of_more_samples_than_the_worker_holds() -> None:
+    with pytest.raises(Unfit, match="11 samples, but the worker said it holds 10") as caught:
+        check_consolidated(Consolidated(1, 11), STATE_BYTES, 10)
+    assert caught.value.reason == "norm"

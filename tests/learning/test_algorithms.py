@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,6 +165,39 @@ class TestEwc:
             order = world.order("trainworker-edge-0", 2, 1, moved)
             losses.append(world.workers["trainworker-edge-0"].train(order, lambda a, b: None).metrics["loss"])
         assert losses[1] - losses[0] == pytest.approx(10 / 2 * 0.01 * float(fisher.sum()), rel=1e-3)
+
+
+def spoilt(results: Tensors) -> list[Tensors]:
+    """What a worker might send in place of its results."""
+    some: list[Tensors] = [{}, {"x": np.ones(3)}, {**results, "x": np.ones(3)}]
+    for name, array in results.items():
+        some += [{**results, name: bad} for bad in (array[:1], array.T[:1], -array, array.astype(np.int8))]
+        some.append({other: kept for other, kept in results.items() if other != name})
+    return some
+
+
+@pytest.mark.parametrize("algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl"])
+def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
+    make_job: MakeJob, make_world: MakeWorld, algorithm: str
+) -> None:
+    world = make_world(make_job(algorithm))
+    weights = world.round(1, 1, world.central.begin_task(1, None))
+    honest = world.consolidate(1, weights)
+    first = next(iter(honest))
+    for answer in honest.values():
+        world.central.check_results(1, weights, answer.results)
+    refused = 0
+    for results in spoilt(honest[first].results):
+        try:
+            world.central.check_results(1, weights, results)
+        except ValueError:
+            refused += 1
+            continue
+        answers = {**honest, first: replace(honest[first], results=results)}
+        closed = world.central.close_task(1, weights, answers)
+        assert all(np.isfinite(array).all() for array in closed.values())
+        assert world.central.evaluate(1, closed).total
+    assert bool(refused) == (algorithm in ("fedewc", "icarl"))
 
 
 class TestIcarl:

@@ -264,6 +264,27 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     assert result(tmp_path / "run") == expected
 
 
+def test_a_full_disk_at_the_aggregator_ends_the_run_with_the_reason_and_room_lets_it_go_on(
+    engram: Start, job_file: Path, tmp_path: Path, expected: tuple[Any, str], processes: Start
+) -> None:
+    first = engram("run", str(job_file), "--out", "run")
+    first.wait_for("round 2/")
+    first.signal(signal.SIGINT)
+    assert first.end() == 75
+    size = max(path.stat().st_size for path in (tmp_path / "run/checkpoint").glob("*.bin"))
+    # The checkpoint grows with every round, and the record beside it; logs are smaller.
+    full = engram("run", str(job_file), "--out", "run", "--resume", before=limit_file_size(size))
+    assert full.end() == 42, full.errors
+    assert "cannot be written: File too large: make room" in full.errors.replace(
+        "; the one before is kept", ""
+    )
+    assert "Traceback" not in full.errors
+    assert processes("worker") == processes("aggregator") == []
+    again = engram("run", str(job_file), "--out", "run", "--resume")
+    assert again.end() == 0, again.errors
+    assert result(tmp_path / "run") == expected
+
+
 def test_out_of_memory_says_what_to_lower(engram: Start, job_file: Path, tmp_path: Path) -> None:
     def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.RLIM_INFINITY))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from engram.sedna import wire
 from engram.sedna.blind import BlindLearner
@@ -149,6 +150,18 @@ def test_a_worker_that_proves_who_it_is_replaces_its_older_connection(client: Co
         assert old.closing() == (4001, "replaced")
         new.upload(GOOD)
         assert new.weights()["round_number"] == 1
+
+
+@pytest.mark.parametrize("shown", ["Basic x", "Bearer", "", "Bearer wrong"])
+def test_who_shows_no_token_of_ours_proves_nothing(client: Connect, shown: str) -> None:
+    """The original has no tokens: whoever knows a name speaks for it."""
+    name = "trainworker-edge-0"
+    with Running(settings(1), BlindLearner("split")) as running:
+        held = client(running, name).subscribe()
+        with pytest.raises(InvalidStatus, match="401"):
+            client(running, name, **{"Authorization": shown, "Engram-Worker": name})
+        held.upload(GOOD)
+        assert held.weights()["round_number"] == 1
 
 
 def test_the_same_update_sent_twice_counts_once(trio: Trio, clock: Clock) -> None:

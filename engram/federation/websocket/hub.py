@@ -44,6 +44,7 @@ from engram.federation.websocket.wire import (
     WORKER_HEADER,
     close_within,
     end_half_open,
+    header_of,
     token_of,
 )
 
@@ -119,9 +120,10 @@ class Hub:
         """Answer a handshake that is not to become a connection; None lets it through."""
         if request.path.partition("?")[0] != PATH:
             return connection.respond(http.HTTPStatus.NOT_FOUND, f"engram listens on {PATH}\n")
-        worker = request.headers.get(WORKER_HEADER, "")
-        if not self._authenticate(worker, token_of(request.headers.get("Authorization", ""))):
+        worker = header_of(request, WORKER_HEADER)
+        if not self._authenticate(worker, token_of(header_of(request, "Authorization"))):
             log.warning("a connection as %r was refused: wrong token", worker[:80])
+            self._notes.append(partial(self.aggregator.refused, "", "unauthorised", "wrong token"))
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "unknown worker or wrong token\n")
         if len(self._sockets) >= len(self.aggregator.settings.workers) + SPARE_CONNECTIONS:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
@@ -130,7 +132,7 @@ class Hub:
     async def handle(self, socket: ServerConnection) -> None:
         """Serve one connection, a ServerStream, until it ends."""
         request = socket.request
-        worker = "" if request is None else request.headers.get(WORKER_HEADER, "")
+        worker = "" if request is None else header_of(request, WORKER_HEADER)
         peer = Peer(worker, cast(ServerStream, socket), Encoder(self._common))
         peer.socket.heard, peer.socket.upload = partial(self._alive, peer), lambda: peer.incoming
         end_half_open(socket)
@@ -168,6 +170,7 @@ class Hub:
             async with asyncio.timeout(self.aggregator.settings.hello_seconds):
                 first = await self._read(peer)
         except TimeoutError:
+            await self._in_thread(partial(self.aggregator.refused, "", "protocol", "no hello in time"))
             await close_within(peer.socket, CLOSE_SECONDS, CLOSE_NO_HELLO, "no hello in time")
             return
         await self._step(lambda: self._hello_step(peer, first))
@@ -296,7 +299,11 @@ class Hub:
     def _hello_step(self, peer: Peer, data: Buffer | Incoming) -> list[Outgoing]:
         if isinstance(data, Incoming):
             raise ProtocolError("a piece of a message before hello")
-        hello = peer.decoder.decode(data)
+        try:
+            hello = peer.decoder.decode(data)
+        except RefusedError as error:
+            self.aggregator.refused(peer.worker, "unauthorised", str(error))
+            raise
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{type(hello).__name__} before hello")
         self.aggregator.transferred(peer.worker, "up", len(data), hello)

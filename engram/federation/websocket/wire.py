@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from websockets.asyncio.connection import Connection
+from websockets.http11 import Request
 
 PATH = "/v1/federation"
 SUBPROTOCOL = "engram.v1"
@@ -35,6 +36,12 @@ def token_of(authorization: str) -> str:
     """Return the token of an Authorization header; empty when it has none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def header_of(request: Request, name: str) -> str:
+    """Return a header's value; empty when it is missing, or comes more than once."""
+    values = request.headers.get_all(name)
+    return values[0] if len(values) == 1 else ""
 
 
 def end_half_open(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from engram.data.types import Indices
 from engram.federation.messages import Consolidated, Shared, Tensors
+from engram.federation.validation import check_like
 from engram.learning import losses
 from engram.learning.algorithm import Algorithm, Batch, LocalContext, TaskScope
 from engram.learning.context import FORWARD_BATCH
@@ -57,6 +58,13 @@ class FedEwc(Algorithm):
     def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
         """Send w* and F with training rounds."""
         return {ANCHOR: self.anchor, FISHER: self.fisher} if self.fisher and round > 0 else {}
+
+    def check_results(self, scope: TaskScope, weights: Tensors, results: Tensors) -> None:
+        """Refuse a Fisher that is not one of the model's parameters, name by name."""
+        check_like(results, {name: weights[name] for name in results if name in weights})
+        negative = [name for name, fisher in results.items() if fisher.size and fisher.min() < 0]
+        if negative:
+            raise ValueError(f"a Fisher information below 0: {negative[0]}")
 
     def close_task(self, scope: TaskScope, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Average the workers' Fishers into the running one; w* becomes the task's final weights."""
@@ -98,12 +106,17 @@ def fisher_diagonal(context: LocalContext, positions: Indices) -> dict[str, Tens
 
 
 def averaged(measured: list[tuple[int, Tensors]]) -> dict[str, NDArray[Any]]:
-    """Return the mean of the workers' Fishers weighted by samples, summed in float64."""
+    """Return the mean of the workers' Fishers weighted by samples, summed in float64.
+
+    What a worker leaves out is left out for all.
+    """
     samples = sum(count for count, _ in measured)
     if samples == 0:
         return {}
     result: dict[str, NDArray[Any]] = {}
     for name, first in measured[0][1].items():
+        if not all(name in fisher for _, fisher in measured):
+            continue
         total = np.zeros(first.shape, np.float64)
         for count, fisher in measured:
             total += count * fisher[name].astype(np.float64)

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from engram.federation.messages import Consolidated, Shared, Tensors
+from engram.federation.validation import check_like
 from engram.learning.algorithm import LocalContext, Network, TaskScope
 from engram.learning.algorithms.fedlwf import FedLwf
 from engram.learning.memory import Memory
-from engram.learning.tensors import to_numpy
+from engram.learning.tensors import HEAD_WEIGHT, to_numpy
 from engram.spec.base import Spec
 from engram.spec.parameters import FedLwfParameters, IcarlParameters
 
@@ -56,6 +57,12 @@ class Icarl(FedLwf):
         if round == 0 and self.means and len(self.means[MEANS]) == len(scope.seen):
             groups[GROUP] = self.means
         return groups
+
+    def check_results(self, scope: TaskScope, weights: Tensors, results: Tensors) -> None:
+        """Refuse sums of another shape than [rows, d]."""
+        rows, features = weights[HEAD_WEIGHT].shape
+        if results:
+            check_like(results, {SUMS: np.empty((rows, features), np.float64)})
 
     def close_task(self, scope: TaskScope, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
         """Keep the teacher, and the class means of all workers' exemplars."""

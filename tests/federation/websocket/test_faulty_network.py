@@ -25,14 +25,16 @@ from engram.spec.tokens import worker_token
 KEY = b"a key of the tests"
 MakeFederation = Callable[..., Any]
 SameBits = Callable[[Tensors, Tensors], bool]
-Kind = Literal["pass", "cut", "freeze", "dribble", "replay"]
+Kind = Literal["pass", "cut", "truncate", "freeze", "dribble", "slow", "replay"]
+SLOW_SECONDS, SLOW_BYTES = 0.01, 128
 
 
 @dataclass(frozen=True)
 class Fault:
     """What becomes of one connection once `after` bytes went `direction`.
 
-    cut: both sides are closed, what was on its way is lost. freeze: nothing is forwarded any more, both sides
+    cut: both sides are closed, what was on its way is lost. truncate: the stream ends there in good order, in
+    the middle of whatever was being said. slow: 12 kB/s. freeze: nothing is forwarded any more, both sides
     stay open and what they write is swallowed. dribble: a few bytes at a time. replay: what the worker said
     so far is said once more on a connection of its own.
     """
@@ -50,12 +52,13 @@ class Proxy:
     faults: list[Fault]
     port: int = 0
     accepted: int = 0
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
     _server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -73,6 +76,7 @@ class Proxy:
         self._writers.append(writer)
         fault = self.faults[self.accepted] if self.accepted < len(self.faults) else Fault("pass")
         self.accepted += 1
+        self.connected.set()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         except OSError:
@@ -110,12 +114,14 @@ class _Line:
 
     async def pump(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kind = self.fault.kind
-        step = 7 if kind == "dribble" else 65536
+        step = {"dribble": 7, "slow": SLOW_BYTES}.get(kind, 65536)
         left = self.fault.after if direction == self.fault.direction else 0
         with contextlib.suppress(OSError):
             while data := await reader.read(min(step, left or step)):
                 if self.frozen:
                     continue
+                if kind == "slow":
+                    await asyncio.sleep(SLOW_SECONDS)
                 writer.write(data)
                 if direction == "up":
                     self.said += data
@@ -129,6 +135,9 @@ class _Line:
     def _strike(self, kind: Kind) -> None:
         if kind == "freeze":
             self.frozen = True
+        elif kind == "truncate":
+            self.near.close()
+            self.far.close()
         elif kind == "cut":
             self.near.transport.abort()
             self.far.transport.abort()
@@ -222,7 +231,7 @@ def random_faults(seed: int, workers: tuple[str, ...]) -> dict[str, list[Fault]]
     rng = random.Random(seed)
 
     def fault() -> Fault:
-        kind: Kind = rng.choice(["cut", "cut", "freeze", "dribble", "replay"])
+        kind: Kind = rng.choice(["cut", "truncate", "freeze", "dribble", "slow", "replay"])
         # The handshake is some 400 bytes a way, hello and welcome some 300, an order or update some 800.
         return Fault(kind, rng.choice(["up", "down"]), rng.randrange(1, 4000))
 
@@ -252,6 +261,18 @@ def test_a_connection_that_freezes_without_a_word_is_given_up_and_replaced(
     assert same_bits(outcome.weights, weights)
     assert outcome.history.faults.reconnects == {worker: 1}
     assert made.proxies[worker].accepted == 2
+
+
+@pytest.mark.parametrize("kind", ["truncate", "slow", "dribble"])
+def test_a_stream_that_ends_within_a_message_or_crawls_changes_nothing(
+    kind: Kind, network: MakeNetwork, weights: Tensors, same_bits: SameBits
+) -> None:
+    worker = "trainworker-edge-1"
+    made = network({worker: [Fault(kind, "up", 1100)]})
+    outcome = made.run()
+    assert same_bits(outcome.weights, weights)
+    assert outcome.history.faults.rejected == {}
+    assert made.proxies[worker].accepted == (2 if kind == "truncate" else 1)
 
 
 def test_a_ghost_that_repeats_a_workers_words_does_not_keep_it_out(

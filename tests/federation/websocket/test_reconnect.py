@@ -1,0 +1,126 @@
+"""How soon a worker is back when the network is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engram.federation.tokens import authenticator
+from engram.federation.websocket.backoff import Backoff
+from engram.federation.websocket.client import run_worker
+from engram.federation.websocket.server import serve
+from engram.spec.tokens import worker_token
+from tests.federation.websocket.raw import KEY, A
+from tests.federation.websocket.test_faulty_network import Proxy
+
+MakeFederation = Callable[..., Any]
+
+
+def first_attempt_after(cut: float, seed: str) -> float:
+    """Return when a worker tries again after a cut of so many seconds, if attempts take no time."""
+    backoff, now = Backoff(seed), 0.0
+    while now < cut:
+        now += backoff.next(now)
+    return now - cut
+
+
+@given(cut=st.floats(0, 60), seed=st.text(max_size=5))
+def test_within_two_seconds_after_a_cut_of_up_to_a_minute(cut: float, seed: str) -> None:
+    assert 0 <= first_attempt_after(cut, seed) <= 1.5
+
+
+@given(cut=st.floats(60, 3600), seed=st.text(max_size=5))
+def test_within_half_a_minute_after_a_cut_of_up_to_an_hour(cut: float, seed: str) -> None:
+    assert 0 <= first_attempt_after(cut, seed) <= 30
+
+
+class Cut:
+    """A worker whose network is cut in the middle of its first round, and is back while it still trains."""
+
+    def __init__(self, federation: Any, seconds: float) -> None:
+        self.federation, self.seconds = federation, seconds
+        self.back_after = 0.0
+        """Seconds from the end of the cut to the worker's new connection."""
+        self._training, self._go_on = threading.Event(), threading.Event()
+
+    def run(self) -> Any:
+        return asyncio.run(self._run())
+
+    async def _run(self) -> Any:
+        loop = asyncio.get_running_loop()
+        listening: asyncio.Future[int] = loop.create_future()
+        serving = asyncio.create_task(
+            serve(
+                self.federation.aggregator(),
+                host="127.0.0.1",
+                port=0,
+                authenticate=authenticator(KEY, "uid"),
+                stop=asyncio.Event(),
+                listening=listening.set_result,
+            )
+        )
+        upstream = await listening
+        proxy = back = Proxy(upstream, [])
+        await proxy.start()
+        working = asyncio.create_task(asyncio.to_thread(self._work, proxy.port))
+        try:
+            await asyncio.to_thread(self._training.wait, 20)
+            await proxy.stop()
+            await asyncio.sleep(self.seconds)
+            back = Proxy(upstream, [], proxy.port)
+            await back.start()
+            start = loop.time()
+            async with asyncio.timeout(20):
+                await back.connected.wait()
+            self.back_after = loop.time() - start
+            self._go_on.set()
+            async with asyncio.timeout(20):
+                await working
+                return await serving
+        finally:
+            self._go_on.set()
+            await proxy.stop()
+            await back.stop()
+
+    def _work(self, port: int) -> None:
+        learner = self.federation.workers()[A]
+
+        def on_train(order: Any) -> None:
+            self._training.set()
+            assert self._go_on.wait(self.seconds + 60)
+
+        learner.on_train = on_train
+        run_worker(
+            learner,
+            worker=A,
+            job_digest="job",
+            endpoints=[f"127.0.0.1:{port}"],
+            token=worker_token(KEY, "uid", A),
+            attempt=1,
+            orphan_seconds=600,
+            stop=threading.Event(),
+        )
+
+
+def test_an_update_that_was_made_during_a_cut_counts_without_training_again(
+    make_federation: MakeFederation,
+) -> None:
+    cut = Cut(make_federation(workers=1, rounds=(2,), tick_seconds=0.05), seconds=1.0)
+    outcome = cut.run()
+    assert outcome.reason == "complete"
+    assert outcome.history.faults.reconnects == {A: 1}
+    assert cut.back_after < 10  # the next test has the real limit, for a machine with nothing else to do
+
+
+@pytest.mark.slow
+def test_after_a_minute_it_is_back_within_two_seconds(make_federation: MakeFederation) -> None:
+    cut = Cut(make_federation(workers=1, rounds=(2,)), seconds=60.0)
+    outcome = cut.run()
+    assert outcome.history.faults.reconnects == {A: 1}
+    assert cut.back_after < 2
