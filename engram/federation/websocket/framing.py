@@ -113,7 +113,8 @@ def plain(head: bytes, parts: Parts) -> Iterator[Buffer]:
 
 def masked(head: bytes, parts: Parts, key: bytes) -> Iterator[Buffer]:
     """Yield what to write for a frame whose payload is masked, in memory that is written again and again."""
-    mask, scratch = Mask(key), np.empty(HEAD_ROOM + WRITE, np.uint8).data
+    size = min(WRITE, sum(len(part) for part in parts))
+    mask, scratch = Mask(key), np.empty(HEAD_ROOM + size, np.uint8).data
     begin, end, done = HEAD_ROOM - len(head), HEAD_ROOM, 0
     scratch[begin:end] = head
     for part in parts:

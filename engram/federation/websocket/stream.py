@@ -3,7 +3,8 @@
 The library has the handshake, control frames and everything small that comes; on its own it copies a payload
 three times on the way in and once or twice on the way out, which takes longer than the network. Frames are
 told apart here: one whose payload has a place is read into it by the kernel, all others are handed to the
-library as they came. What has been read this way takes its turn among the library's messages, with its limits and its pauses.
+library as they came. What has been read this way takes its turn among the library's messages, with its limits
+and its pauses.
 """
 
 from __future__ import annotations
@@ -239,12 +240,7 @@ class Stream(Connection, asyncio.BufferedProtocol):
 
     async def transmit(self, item: Encoded | Parts) -> None:
         """Send a message, or a piece of one. Raises ConnectionClosed."""
-        if not isinstance(item, Encoded):
-            await self.send_frames(iter([item]))
-        elif item.size < SMALLEST:
-            await self.send(item.join())
-        else:
-            await self.send_frames(item.frames())
+        await self.send_frames(item.frames() if isinstance(item, Encoded) else iter([item]))
 
     async def send_frames(self, frames: Iterator[Parts]) -> None:
         """Send a message, each of its frames from the parts that it has. Raises ConnectionClosed."""
