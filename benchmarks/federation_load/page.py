@@ -51,10 +51,10 @@ def _head(measured: Mapping[str, Any]) -> list[str]:
     rate, load = measured["loopback_bytes_per_second"] / 1e9, measured["load_at_start"]
     return [
         f"Median seconds a round by `{measured['command']}`",
-        f"on {measured['machine']} (load {load:.1f} before it began), from the first byte of the",
-        "broadcast to the closed sum; nothing is trained. The limit is what this run's loopback",
-        f"({rate:.1f} GB/s) and one weighted sum take. CPU seconds a round and peak memory are those of the",
-        "aggregator. In brackets: measured in another run.",
+        f"on {measured['machine']} (load {load:.1f} before it began), from the first byte of the broadcast",
+        f"to the closed sum; nothing is trained. The limit is what this run's loopback ({rate:.1f} GB/s) and",
+        "one weighted sum take. CPU seconds a round and peak memory are the aggregator's. In brackets: not",
+        "of this run.",
     ]
 
 

@@ -1,15 +1,17 @@
 """The head of a WebSocket frame and the mask of its payload (RFC 6455, section 5.2), for frames that the
-library does not see.
+library does not see, and how they are written.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from engram.federation.codec import Parts
 from engram.federation.tensors import Buffer
 
 CONTINUATION, BINARY = 0, 2
@@ -17,6 +19,12 @@ CONTINUATION, BINARY = 0, 2
 FIN, RESERVED, OPCODE, MASKED = 0x80, 0x70, 0x0F, 0x80
 WORD = 8
 """Bytes that are masked at once."""
+WRITE = 256 * 1024
+"""Bytes that are written at once: they stay in the processor's cache from the mask to the kernel."""
+JOINED = 16 * 1024
+"""Parts of up to so many bytes are written together with their neighbours."""
+HEAD_ROOM = 16
+"""Bytes for a frame's head in front of what is masked; a multiple of a word."""
 
 
 class Head(NamedTuple):
@@ -84,3 +92,39 @@ class Mask:
         if not turn:
             return self._word
         return np.uint64(int.from_bytes(self._key[turn:] + self._key[:turn], sys.byteorder))
+
+
+def plain(head: bytes, parts: Parts) -> Iterator[Buffer]:
+    """Yield what to write for a frame: small parts are joined with what follows them."""
+    small = bytearray(head)
+    for part in parts:
+        view = memoryview(part)
+        if small:
+            small += view[:JOINED]
+            view = view[JOINED:]
+        if view:
+            yield bytes(small)
+            small.clear()
+        for start in range(0, len(view), WRITE):
+            yield view[start : start + WRITE]
+    if small:
+        yield bytes(small)
+
+
+def masked(head: bytes, parts: Parts, key: bytes) -> Iterator[Buffer]:
+    """Yield what to write for a frame whose payload is masked, in memory that is written again and again."""
+    size = min(WRITE, sum(len(part) for part in parts))
+    mask, scratch = Mask(key), np.empty(HEAD_ROOM + size, np.uint8).data
+    begin, end, done = HEAD_ROOM - len(head), HEAD_ROOM, 0
+    scratch[begin:end] = head
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            taken = view[: len(scratch) - end]
+            mask.apply(taken, scratch[end : end + len(taken)], done)
+            end, done, view = end + len(taken), done + len(taken), view[len(taken) :]
+            if end == len(scratch):
+                yield scratch[begin:end]
+                begin = end = HEAD_ROOM
+    if begin < end:
+        yield scratch[begin:end]

@@ -1,9 +1,10 @@
 """Large messages go from a socket to where they are read, and from where they are to a socket, uncopied.
 
-The library has the handshake, control frames and everything small; on its own it copies a payload five times
-on the way in and twice on the way out, which takes longer than the network. Frames are told apart here: one
-whose payload has a place is read into it by the kernel, all others are handed to the library as they came.
-What has been read this way takes its turn among the library's messages, with its limits and its pauses.
+The library has the handshake, control frames and everything small that comes; on its own it copies a payload
+three times on the way in and once or twice on the way out, which takes longer than the network. Frames are
+told apart here: one whose payload has a place is read into it by the kernel, all others are handed to the
+library as they came. What has been read this way takes its turn among the library's messages, with its limits
+and its pauses.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from engram.federation.websocket.framing import (
     Mask,
     head_bytes,
     head_of,
+    masked,
+    plain,
 )
 from engram.federation.websocket.wire import LARGEST_FRAME
 
@@ -41,14 +44,8 @@ SMALLEST = 4096
 """Payloads below this many bytes are the library's."""
 READ = 64 * 1024
 """Bytes that are read at once where a frame has no place yet."""
-WRITE = 256 * 1024
-"""Bytes that are written at once: they stay in the processor's cache from the mask to the kernel."""
 WRITE_LIMIT = (1, 0)
 """A connection writes on when everything before has gone: what is not buffered is not copied, either."""
-JOINED = 16 * 1024
-"""Parts of up to so many bytes are written together with their neighbours."""
-HEAD_ROOM = 16
-"""Bytes for a frame's head in front of what is masked; a multiple of a word."""
 HANDSHAKE_END = b"\r\n\r\n"
 
 Item: TypeAlias = Buffer | Incoming | ProtocolError
@@ -243,12 +240,7 @@ class Stream(Connection, asyncio.BufferedProtocol):
 
     async def transmit(self, item: Encoded | Parts) -> None:
         """Send a message, or a piece of one. Raises ConnectionClosed."""
-        if not isinstance(item, Encoded):
-            await self.send_frames(iter([item]))
-        elif item.size < SMALLEST:
-            await self.send(item.join())
-        else:
-            await self.send_frames(item.frames())
+        await self.send_frames(item.frames() if isinstance(item, Encoded) else iter([item]))
 
     async def send_frames(self, frames: Iterator[Parts]) -> None:
         """Send a message, each of its frames from the parts that it has. Raises ConnectionClosed."""
@@ -301,41 +293,6 @@ class ClientStream(Stream, ClientConnection):
         """See `Stream.receive`; an aggregator sends no pieces."""
         item = await super().receive()
         return item.data if isinstance(item, Incoming) else item
-
-
-def plain(head: bytes, parts: Parts) -> Iterator[Buffer]:
-    """Yield what to write for a frame: small parts are joined with what follows them."""
-    small = bytearray(head)
-    for part in parts:
-        view = memoryview(part)
-        if small:
-            small += view[:JOINED]
-            view = view[JOINED:]
-        if view:
-            yield bytes(small)
-            small.clear()
-        for start in range(0, len(view), WRITE):
-            yield view[start : start + WRITE]
-    if small:
-        yield bytes(small)
-
-
-def masked(head: bytes, parts: Parts, key: bytes) -> Iterator[Buffer]:
-    """Yield what to write for a frame whose payload is masked, in memory that is written again and again."""
-    mask, scratch = Mask(key), np.empty(HEAD_ROOM + WRITE, np.uint8).data
-    begin, end, done = HEAD_ROOM - len(head), HEAD_ROOM, 0
-    scratch[begin:end] = head
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            taken = view[: len(scratch) - end]
-            mask.apply(taken, scratch[end : end + len(taken)], done)
-            end, done, view = end + len(taken), done + len(taken), view[len(taken) :]
-            if end == len(scratch):
-                yield scratch[begin:end]
-                begin = end = HEAD_ROOM
-    if begin < end:
-        yield scratch[begin:end]
 
 
 def _unmasked(head: Head, start: memoryview) -> bytes:

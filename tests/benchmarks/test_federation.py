@@ -1,0 +1,69 @@
+"""What the benchmark of the federation makes of its figures, and of systems that do not work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.federation_load import page, peers
+from benchmarks.federation_load.command import known_rows, of_peers
+from benchmarks.federation_load.rows import Row, line_of
+
+SIZE = {62_000: 10}
+
+
+def measured() -> dict[str, object]:
+    ours = Row(
+        "engram", 62_000, 2, "none", 0.002, 0.001, server_cpu_seconds_per_round=0.001, server_peak_mb=60.0
+    )
+    disk = Row("engram with checkpoints", 62_000, 10, "none", 0.02, 0.01)
+    crowd = Row("engram", 62_000, 1000, "none", 0.5, server_peak_mb=120.0, note="all joined in 1.0 s")
+    rows = [ours, disk, crowd, Row(peers.LEGACY, 62_000, 2, "none", 0.009)]
+    rows += known_rows(SIZE, rows, installed=True)
+    return {
+        "command": "python benchmarks/federation.py",
+        "machine": "a machine",
+        "load_at_start": 0.1,
+        "loopback_bytes_per_second": 3.5e9,
+        "core_seconds_per_round": 0.25,
+        "core_workers": 10_000,
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def test_a_page_shows_the_figures_of_the_file_and_may_be_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(f"Before.\n\n{page.START}\nold\n{page.END}\n\nAfter.\n")
+    content = json.loads(json.dumps(measured()))
+    for _ in range(2):
+        page.write(file, content)
+        text = file.read_text()
+        assert text.startswith("Before.\n\n")
+        assert text.endswith("\n\nAfter.\n")
+        assert page.shown(text) == page.section(content)
+    assert "| 62,000 x 2 | 0.0010 | **0.0020** | 2.0 | 0.0090 | (6.40) | (0.35) | 0.001 | 60 |" in text
+    assert "1,000 connected workers, 62,000 parameters: 0.50 s a round, all joined in 1.0 s, 120 MB." in text
+
+
+def test_a_system_that_fails_is_a_line_with_the_figure_of_another_run() -> None:
+    def broken(python: Path, parameters: int, workers: int, rounds: int, limit: float) -> Row:
+        raise RuntimeError("no answer")
+
+    row = peers.tried(peers.SUPERLINK, broken, Path("python"), 62_000, 2, 3, 0.001)
+    assert (row.seconds_per_round, row.note) == (6.4, "failed here (no answer): a figure of another run")
+    unknown = peers.tried(peers.SUPERLINK, broken, Path("python"), 5, 2, 3, 0.001)
+    assert unknown.seconds_per_round is None
+    assert "failed here (no answer)" in line_of(unknown)
+
+
+def test_an_environment_that_is_not_there_has_no_interpreter(tmp_path: Path) -> None:
+    assert peers.interpreter(tmp_path) is None
+    assert {row.note for row in known_rows(SIZE, [], installed=False)} == {
+        "not installed: a figure of another run"
+    }
+
+
+def test_few_rounds_of_the_slowest_system_are_measured() -> None:
+    assert len(list(of_peers(Path("python"), 62_000, 2, 0.001))) == 2
+    assert len(list(of_peers(Path("python"), 62_000, 10, 0.001))) == 1
