@@ -76,7 +76,7 @@ test-sedna: install ## KubeEdge's Sedna library against ours; SEDNA_PYTHON=an in
 fuzz: install ## A million mutated messages: no crash, no hang, memory flat (stops after ten minutes)
 	$(BIN)/python -m tests.fuzz
 
-chaos: install ## A job of 70 rounds under 100 SIGKILLs gives the same matrix as without (six minutes)
+chaos: install ## A job of 90 rounds under 100 SIGKILLs gives the same matrix as without (minutes)
 	$(BIN)/python -m tests.chaos
 
 generate: install ## Make the CRD and the field reference again from the types, the manifests of deploy/ from the chart

@@ -22,7 +22,7 @@ AT_TASK_END = ("consolidate-worker", "consolidate-aggregator")
 OF_WORKERS = (WORKER, "update-sent", "consolidate-worker")
 LONGEST_DELAY = 0.8
 """Seconds: several rounds. A process takes longer to start again, so it is hit while it starts, too."""
-STORMY = 0.8
+STORMY = 0.75
 """Share of the rounds that kills wait for; in the others those that came late find their instants."""
 
 
@@ -50,14 +50,14 @@ class Kill:
 def plan(seed: int, kills: int, certain: Sequence[str], tasks: int, rounds: int) -> list[Kill]:
     """Return `kills` kills in their order, spread over `tasks` of `rounds` rounds each.
 
-    Those of `certain` are among them; a third of the others is the aggregator's. The n-th that belongs to a
+    Those of `certain` are among them; a quarter of the others is the aggregator's. The n-th that belongs to a
     task's end gets that of the n-th task.
     """
     rng = random.Random(seed)
     ends = [target for target in certain if target in AT_TASK_END]
     others = [target for target in certain if target not in AT_TASK_END]
     free = kills - len(certain)
-    others += [AGGREGATOR] * ((free + 1) // 3) + [WORKER] * (free - (free + 1) // 3)
+    others += [AGGREGATOR] * ((free + 2) // 4) + [WORKER] * (free - (free + 2) // 4)
     rng.shuffle(others)
     last = STORMY * tasks * rounds
     placed = [((place + 1) * rounds - 1, target) for place, target in enumerate(ends)]

@@ -34,7 +34,7 @@ def test_a_plan_has_every_certain_instant_and_is_the_seeds() -> None:
     kills = plan(7, 100, certain, 5, 12)
     assert kills == plan(7, 100, certain, 5, 12) != plan(8, 100, certain, 5, 12)
     found = Counter(kill.target for kill in kills)
-    assert found == Counter([*certain, *[AGGREGATOR] * 31, *[WORKER] * 61])
+    assert found == Counter([*certain, *[AGGREGATOR] * 23, *[WORKER] * 69])
     rounds = [kill.after_round for kill in kills]
     assert rounds == sorted(rounds)
     assert (rounds[0], rounds[-1]) == (0, 47)

@@ -4,9 +4,9 @@ Two threads: the caller's trains, the other one has the network with an event lo
 heartbeats and reconnects go on during a long training step. Every connection has a number; an answer to an
 order of an earlier connection is dropped, since the aggregator says on each new one what it still wants.
 
-A connection whose other side is gone without a word is found out twice: by the kernel, when what was sent
-stays unacknowledged (TCP_USER_TIMEOUT), and by pings of our own that nothing comes back on. Missed
-heartbeats alone close nothing.
+A connection whose other side is gone without a word is found out three times: when the other side takes new
+connections (`silence`), by the kernel, when what was sent stays unacknowledged (TCP_USER_TIMEOUT), and by
+pings of our own that nothing comes back on. Missed heartbeats alone close nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from engram.federation.websocket.complaints import Complaints
 from engram.federation.websocket.dial import CLOSE_SECONDS, Unreachable, explain, open_connection, url_of
 from engram.federation.websocket.inbox import Inbox
 from engram.federation.websocket.memory import keep_freed_memory
+from engram.federation.websocket.silence import watch
 from engram.federation.websocket.stream import ClientStream
 from engram.federation.websocket.tls import TlsClient
 from engram.federation.websocket.uplink import Uplink
@@ -191,6 +192,8 @@ class _Link:
         except (Unreachable, OSError, WebSocketException) as error:
             if self._opened:
                 log.info("%s: %s", endpoint, error)
+                if self._welcomed:
+                    self._backoff.reset()
                 return False
             raise explain(error, url, self._target.tls) from error
         return False
@@ -235,7 +238,8 @@ class _Link:
                 self._beat(uplink, period),
                 self._receive(peer, uplink, period),
             ]
-            tasks = [asyncio.create_task(part) for part in (*parts, self._probe(peer))]
+            watches = [self._probe(peer), watch(peer, lambda: self._contact)]
+            tasks = [asyncio.create_task(part) for part in (*parts, *watches)]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -124,3 +128,38 @@ def test_after_a_minute_it_is_back_within_two_seconds(make_federation: MakeFeder
     outcome = cut.run()
     assert outcome.history.faults.reconnects == {A: 1}
     assert cut.back_after < 2
+
+
+def swallowed(seconds: float) -> Any:
+    """Run the worker of `swallowed.py`, whose packets are lost for so long; return what it prints."""
+    command = ["unshare", "-n", sys.executable, "-m", "tests.federation.websocket.swallowed", str(seconds)]
+    return json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=seconds + 150).stdout
+    )
+
+
+def can_swallow() -> bool:
+    """Return whether this user may lose packets in a network namespace of its own."""
+    if not all(map(shutil.which, ("unshare", "iptables", "ip"))):
+        return False
+    return (
+        subprocess.run(["unshare", "-n", "iptables", "-S"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not can_swallow(), reason="needs a network namespace and iptables (root)")
+def test_packets_that_are_swallowed_without_a_word_are_noticed_when_the_network_is_back() -> None:
+    told = swallowed(8.0)
+    assert told["reconnects"] == 1
+    assert told["back"] < 10  # TCP alone would have taken about as long as the cut
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not can_swallow(), reason="needs a network namespace and iptables (root)")
+@pytest.mark.parametrize("seconds", [20.0, 58.0])
+def test_after_such_a_cut_it_is_back_within_two_seconds(seconds: float) -> None:
+    told = swallowed(seconds)
+    assert told["reconnects"] == 1
+    assert told["back"] < 2

@@ -1,0 +1,61 @@
+"""A network that swallows packets for a while, and TCP that notices its return late.
+
+TCP waits longer and longer before it sends again what a cut has swallowed, up to a minute after one of a
+minute. So a worker looks whether the other side would take a new connection while its own gets through to
+nobody. One that is only slow, or whose other side is busy, acknowledges what it gets and is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+
+from websockets.asyncio.connection import Connection
+
+LOOK_SECONDS, QUIET_SECONDS = 1.0, 3.0
+"""How often a worker looks, and after how much silence it makes a sound: without bytes on their way the
+kernel notices nothing."""
+RESENT = 3
+"""Retransmissions in a row, a second and a half of them, that make a connection suspicious."""
+
+
+async def watch(connection: Connection, contact: Callable[[], float]) -> None:
+    """Raise TimeoutError when a cut is over for a new connection, but not yet for this one.
+
+    `contact` returns when the other side was last heard, by time.monotonic.
+    """
+    pinged = contact()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if stuck(connection):
+            if await reachable(connection, LOOK_SECONDS) and stuck(connection):
+                connection.transport.abort()  # a polite end would wait for an answer
+                raise TimeoutError("the network is back before this connection is")
+        elif time.monotonic() - max(pinged, contact()) >= QUIET_SECONDS:
+            pinged = time.monotonic()
+            await connection.ping()
+
+
+def stuck(connection: Connection) -> bool:
+    """Return whether the kernel sends bytes again and again that the other side does not acknowledge."""
+    raw = connection.transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_INFO", None)
+    if raw is None or option is None:
+        return False
+    # struct tcp_info of Linux: state, state of congestion control, retransmissions in a row, ...
+    return bool(raw.getsockopt(socket.IPPROTO_TCP, option, 3)[2] >= RESENT)
+
+
+async def reachable(connection: Connection, seconds: float) -> bool:
+    """Return whether the other side of a connection takes a new one within so many seconds."""
+    raw = connection.transport.get_extra_info("socket")
+    with socket.socket(raw.family, socket.SOCK_STREAM) as found:
+        found.setblocking(False)
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.get_running_loop().sock_connect(found, raw.getpeername())
+        except OSError:
+            return False
+    return True

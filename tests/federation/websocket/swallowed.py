@@ -1,0 +1,101 @@
+"""A worker whose packets are swallowed for a while: `swallowed SECONDS`, in a network namespace of its own.
+
+Prints the seconds from the end of that to the worker's new connection, and how often it reconnected, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from engram.federation.messages import Hello
+from engram.federation.settings import Settings
+from engram.federation.tokens import authenticator
+from engram.federation.websocket.client import run_worker
+from engram.federation.websocket.server import serve
+from engram.spec.tokens import worker_token
+from tests.federation.conftest import Federation, LeastSquares
+from tests.federation.websocket.raw import KEY, A
+
+PORT = 7363
+
+
+def main(seconds: float) -> None:
+    """Let the worker train while its packets are lost, and go on when it is back."""
+    federation = Federation(Settings("job", 7, (A,), (1,)))
+    aggregator = federation.aggregator()
+    training, back, go_on = threading.Event(), threading.Event(), threading.Event()
+    connect = aggregator.connect
+
+    def on_hello(worker: str, hello: Hello, now: float) -> Any:
+        if training.is_set():
+            back.set()
+        return connect(worker, hello, now)
+
+    aggregator.connect = on_hello  # type: ignore[method-assign]
+    learner = LeastSquares(A)
+
+    def on_train(order: Any) -> None:
+        training.set()
+        go_on.wait(300)
+
+    learner.on_train = on_train
+
+    async def run() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        listening: asyncio.Future[int] = loop.create_future()
+        serving = asyncio.create_task(
+            serve(
+                aggregator,
+                host="127.0.0.1",
+                port=PORT,
+                authenticate=authenticator(KEY, "uid"),
+                stop=asyncio.Event(),
+                listening=listening.set_result,
+            )
+        )
+        await listening
+        working = asyncio.create_task(asyncio.to_thread(work, learner))
+        await asyncio.to_thread(training.wait)
+        await asyncio.to_thread(swallow, "-A")
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(swallow, "-D")
+        start = loop.time()
+        await asyncio.to_thread(back.wait, 120)
+        seconds_later = loop.time() - start
+        go_on.set()
+        await working
+        outcome = await serving
+        return {"back": seconds_later, "reconnects": outcome.history.faults.reconnects.get(A, 0)}
+
+    print(json.dumps(asyncio.run(run())))
+
+
+def work(learner: LeastSquares) -> None:
+    """Be the worker."""
+    run_worker(
+        learner,
+        worker=A,
+        job_digest="job",
+        endpoints=[f"127.0.0.1:{PORT}"],
+        token=worker_token(KEY, "uid", A),
+        attempt=1,
+        orphan_seconds=600,
+        stop=threading.Event(),
+    )
+
+
+def swallow(change: str) -> None:
+    """Begin or end to lose every packet of the federation's port, either way."""
+    for port in ("--dport", "--sport"):
+        command = ["iptables", change, "INPUT", "-p", "tcp", port, str(PORT), "-j", "DROP"]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    main(float(sys.argv[1]))
