@@ -110,9 +110,8 @@ class Settings:
 
     @property
     def whole_bytes(self) -> int:
-        """Size up to which every worker may send a message whole and unasked, all of them at once."""
-        share = self.staging_bytes // max(1, len(self.workers))
-        return max(SMALLEST_WHOLE, min(share, LARGEST_WHOLE))
+        """Size up to which a worker may send a message whole and unasked: it waits at the gate, if at all."""
+        return max(SMALLEST_WHOLE, min(self.staging_bytes, LARGEST_WHOLE))
 
     def may_join(self, worker: str) -> bool:
         """Return whether a worker of this name belongs to the job, newcomers of elastic groups included."""

@@ -30,6 +30,7 @@ COMPANIONS: dict[str, Schema] = {
     "tasks.classesPerTask": {"dataset": {"name": "package.module:Class"}},
     "tasks.classes": {"tasks": {"classOrder": "listed", "count": 1, "classesPerTask": 1}},
     "tasks.classes.[]": {"tasks": {"classOrder": "listed", "count": 1, "classesPerTask": 1}},
+    "aggregation.stragglerFactor": {"aggregation": {"quorum": "75%"}},
     "protocol": {"tasks": {"count": 1}},
     "aggregator.expose.type": {"aggregator": {"nodeName": "node-1"}},
     "aggregator.expose.port": {"aggregator": {"expose": {"type": "NodePort"}}},
@@ -38,6 +39,7 @@ COMPANIONS: dict[str, Schema] = {
 """What must stand beside a field for the rules that span fields."""
 
 BY_RULE = (
+    ("aggregation.buffer.size", 10000, "write at most the number of workers"),
     ("aggregator.checkpoint.size", "x" * 32, "size is no quantity"),
     ("report.prometheus.url", "x" * 2048, "write http://HOST:PORT"),
     ("tasks.classOrder", "listed", "classOrder listed needs classes"),

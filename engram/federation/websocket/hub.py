@@ -31,6 +31,7 @@ from engram.federation.codec import UP, Common, Decoder, Encoded, Encoder
 from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
 from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
+from engram.federation.websocket.gate import Gate
 from engram.federation.websocket.outbox import Outbox
 from engram.federation.websocket.stream import ServerStream
 from engram.federation.websocket.turns import Turns
@@ -107,6 +108,7 @@ class Hub:
         """What was sent since the aggregator's last step, which counts it first: before any answer to it."""
         self._lanes = asyncio.Semaphore(LANES)
         self._room = Room(aggregator.settings.staging_slots)
+        self._gate = Gate(aggregator.settings.staging_bytes)
         self._peers: dict[str, Peer] = {}
         """Who gets a worker's messages; touched in the aggregator's thread only."""
         self._known: set[str] = set()
@@ -135,6 +137,7 @@ class Hub:
         worker = "" if request is None else header_of(request, WORKER_HEADER)
         peer = Peer(worker, cast(ServerStream, socket), Encoder(self._common))
         peer.socket.heard, peer.socket.upload = partial(self._alive, peer), lambda: peer.incoming
+        peer.socket.gate = self._gate
         end_half_open(socket)
         self._sockets.add(socket)
         sender = asyncio.create_task(self._send(peer))
@@ -175,16 +178,20 @@ class Hub:
             return
         await self._step(lambda: self._hello_step(peer, first))
         while True:
-            data = await self._read(peer)
-            if isinstance(data, Incoming):
-                await self._step(partial(self._answer_step, peer, data))
-            elif not is_piece(data):
-                await self._step(partial(self._message_step, peer, data))
-            else:
-                # One too small to have gone to its place, or one that has none: it is passed over or odd.
-                incoming = peer.incoming
-                if incoming is not None and incoming.take(data, peer.heard) and incoming.complete:
-                    await self._step(partial(self._answer_step, peer, incoming))
+            # No name is kept of what came: it would be in memory until the next message is there.
+            await self._take(peer, await self._read(peer))
+
+    async def _take(self, peer: Peer, data: Buffer | Incoming) -> None:
+        """Let the aggregator have what came."""
+        if isinstance(data, Incoming):
+            await self._step(partial(self._answer_step, peer, data))
+        elif not is_piece(data):
+            await self._step(partial(self._message_step, peer, data))
+        else:
+            # One too small to have gone to its place, or one that has none: it is passed over or odd.
+            incoming = peer.incoming
+            if incoming is not None and incoming.take(data, peer.heard) and incoming.complete:
+                await self._step(partial(self._answer_step, peer, incoming))
 
     async def _read(self, peer: Peer) -> Buffer | Incoming:
         """Return the next message, piece, or answer that is complete: a sign of life."""

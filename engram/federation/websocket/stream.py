@@ -38,11 +38,12 @@ from engram.federation.websocket.framing import (
     masked,
     plain,
 )
+from engram.federation.websocket.gate import Gate, Ticket
 from engram.federation.websocket.wire import LARGEST_FRAME
 
 SMALLEST = 4096
 """Payloads below this many bytes are the library's."""
-READ = 64 * 1024
+READ = 16 * 1024
 """Bytes that are read at once where a frame has no place yet."""
 WRITE_LIMIT = (1, 0)
 """A connection writes on when everything before has gone: what is not buffered is not copied, either."""
@@ -99,6 +100,8 @@ class Stream(Connection, asyncio.BufferedProtocol):
         """Returns what pieces belong to; a server's."""
         self.lend: Callable[[int], Bytes] | None = None
         """Gives memory for messages in fragments; None leaves them to the library."""
+        self.gate: Gate | None = None
+        """Where whole messages wait until there is room for them; None: they do not."""
         self._buffer = _read_buffer()
         self._start = b""
         """Of a frame whose head is not all there."""
@@ -108,20 +111,30 @@ class Stream(Connection, asyncio.BufferedProtocol):
         self._fragments: Fragments | None = None
         self._framed = False
         """Whether a frame begins where the handshake ended."""
-        self._placed: deque[Item] = deque()
+        self._placed: deque[tuple[Item, Ticket | None]] = deque()
         self._turn = secrets.token_bytes(16)
         """Stands for the next of `_placed` among the library's messages; no peer can know it."""
         self._sending = False
         """A frame is under way, and nothing may come in between."""
+        self._held = False
+        """A message waits at the gate, its beginning in `_start`."""
+        self._entering: Ticket | None = None
+        """Of the message that comes in."""
+        self._taken: Ticket | None = None
+        """Of the message that was received last: done with when the next one is asked for."""
+        self._lost = False
 
     # Reading.
 
     async def receive(self) -> Buffer | Incoming:
         """Return the next message, or what a last piece completed. Raises ProtocolError, ConnectionClosed."""
+        if self._taken is not None:
+            self._taken.leave()
+            self._taken = None
         data: bytes = await self.recv(decode=False)
         if data != self._turn:
             return data
-        item = self._placed.popleft()
+        item, self._taken = self._placed.popleft()
         if isinstance(item, ProtocolError):
             raise item
         return item
@@ -136,8 +149,21 @@ class Stream(Connection, asyncio.BufferedProtocol):
             self._advance(self._filling, nbytes)
             return
         data = self._buffer[:nbytes]
+        if self._held:
+            # The library has asked for more, which knows nothing of the gate.
+            self._start += data
+            self.transport.pause_reading()
+            return
         while data:
             data = self._consume(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.BaseProtocol."""
+        self._lost = True
+        for ticket in (self._entering, self._taken, *(ticket for _, ticket in self._placed)):
+            if ticket is not None:
+                ticket.leave()
+        super().connection_lost(exc)
 
     def _consume(self, data: memoryview) -> memoryview:
         """Take the next bytes and return those that belong to what follows."""
@@ -153,7 +179,12 @@ class Stream(Connection, asyncio.BufferedProtocol):
             if head is None or len(data) < head.length + min(HEADER.size, head.size):
                 self._start = bytes(data)
                 return data[:0]
-            self._filling = self._place(head, data[head.length : head.length + HEADER.size])
+            start = data[head.length : head.length + HEADER.size]
+            if not self._let_in(head, start):
+                self._start, self._held = bytes(data), True
+                self.transport.pause_reading()
+                return data[:0]
+            self._filling = self._place(head, start)
             if self._filling is not None:
                 return self._begin(self._filling, data[head.length + self._filling.skip :])
             self._left = head.length + head.size
@@ -198,6 +229,27 @@ class Stream(Connection, asyncio.BufferedProtocol):
         memory = np.empty(head.size, np.uint8).data
         return _Filling(head, memory, lambda: self._deliver(memory))
 
+    def _let_in(self, head: Head, start: memoryview) -> bool:
+        """Return whether a frame may be read now; False: it waits at the gate."""
+        if self.gate is None or self._entering is not None or not SMALLEST <= head.size <= LARGEST_FRAME:
+            return True
+        if head.opcode != BINARY or not head.fin or is_piece(_unmasked(head, start)):
+            return True
+        self._entering = self.gate.enter(head.size, self._opened)
+        return self._entering is not None
+
+    def _opened(self, ticket: Ticket) -> None:
+        """Read on: there is room for the message that waits."""
+        if self._lost:
+            ticket.leave()
+            return
+        self._entering, self._held = ticket, False
+        data, self._start = memoryview(self._start), b""
+        while data:
+            data = self._consume(data)
+        if not (self._held or self.recv_messages.paused):
+            self.transport.resume_reading()
+
     def _piece(self, head: Head, start: bytes) -> _Filling | None:
         """Return the place of the next piece of an upload; stale and odd ones have none."""
         incoming = self.upload()
@@ -233,7 +285,10 @@ class Stream(Connection, asyncio.BufferedProtocol):
             return None
 
     def _deliver(self, item: Item) -> None:
-        self._placed.append(item)
+        ticket, self._entering = self._entering, None
+        if ticket is not None:
+            ticket.arrived()
+        self._placed.append((item, ticket))
         self.process_event(Frame(Opcode.BINARY, self._turn))
 
     # Writing.
