@@ -88,13 +88,22 @@ class World:
         return plan
 
     def settle(self, most: int = 12) -> list[Plan]:
-        """Reconcile until nothing is written; fails when that takes too long."""
-        plans = []
+        """Reconcile until nothing is written; fails when that takes too long, or if nobody would look again.
+
+        Writes to batch Jobs come back by the watches, those to the job itself do not.
+        """
+        plans: list[Plan] = []
+        asleep = False
         for _ in range(most):
             before = len(self.writes)
-            plans.append(self.step())
-            if len(self.writes) == before:
+            plans.append(plan := self.step())
+            written = self.writes[before:]
+            if not written or self.raw is None:
                 return plans
+            if asleep:
+                raise AssertionError(f"nobody would have looked again, to do {written}")
+            woken = plan.poll or (plan.wake_after is not None and plan.wake_after <= 1)
+            asleep = not woken and all(text.startswith(("status", "event")) for text in written)
             self.now += timedelta(seconds=1)
         raise AssertionError(f"no rest after {most} plans: {self.writes[-10:]}")
 

@@ -137,6 +137,15 @@ def test_a_time_to_live_shorter_than_that_of_the_workers_counts() -> None:
     assert plans[-1].wake_after <= 10
 
 
+def test_a_job_without_time_to_live_goes_as_soon_as_its_report_is_stored() -> None:
+    world = up(runPolicy={"ttlSecondsAfterFinished": 0})
+    done(world)
+    world.settle()
+    printed(world)
+    world.settle()
+    assert world.raw is None
+
+
 ENDING_PODS: dict[str, tuple[tuple[PodView, ...], dict[str, str], bool]] = {
     "both run": ((pod(0), pod(1)), {}, True),
     "one has ended": ((ended(0), pod(1)), {}, True),

@@ -15,6 +15,7 @@ from engram_operator.manifests import job_patch
 from engram_operator.model import JobView, Object, Observed, Patch, Plan, PodView, Removal, parse_time
 from engram_operator.reconcile.outcome import soonest
 from engram_operator.reconcile.report import follow
+from engram_operator.reconcile.upkeep import SOON
 from engram_operator.settings import Settings
 from engram_operator.status import holds, report_awaited, view
 from engram_operator.status.census import indexes
@@ -50,7 +51,13 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
     ending = [job for job in unfinished if grace > 0 and _ends(job, observed.pods)]
     gone = present if clean == "All" else [job for job in unfinished if job not in ending]
     plan = follow(raw, observed, settings, now) if awaited else Plan()
-    waits = (plan.wake_after, None if awaited else left, grace if ending else None)
+    settled = plan.status is not None and not report_awaited(plan.status)
+    waits = (
+        plan.wake_after,
+        None if awaited else left,
+        grace if ending else None,
+        SOON if settled else None,  # the report was all that was waited for, and nobody else tells us
+    )
     return replace(
         plan,
         patch=_stopped(raw, present) if clean == "None" else (),

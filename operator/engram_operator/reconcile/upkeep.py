@@ -16,7 +16,7 @@ from engram_operator.reconcile.run import Run
 from engram_operator.status.finding import OBJECTS, Finding
 
 SOON = 0.2
-"""Seconds after which what was just made is looked at."""
+"""Seconds after which what was just made or written is looked at."""
 
 
 def keep_up(run: Run) -> tuple[Plan, tuple[Finding, ...]]:
