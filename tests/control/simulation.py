@@ -98,10 +98,10 @@ class World:
             before = len(self.writes)
             plans.append(plan := self.step())
             written = self.writes[before:]
+            if written and asleep:
+                raise AssertionError(f"nobody would have looked again, to do {written}")
             if not written or self.raw is None:
                 return plans
-            if asleep:
-                raise AssertionError(f"nobody would have looked again, to do {written}")
             woken = plan.poll or (plan.wake_after is not None and plan.wake_after <= 1)
             asleep = not woken and all(text.startswith(("status", "event")) for text in written)
             self.now += timedelta(seconds=1)
