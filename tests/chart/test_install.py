@@ -121,10 +121,8 @@ def test_install_upgrade_rollback_and_uninstall_under_a_running_job(
 
     helm.uninstall("engram")
     assert names(kubectl.list("deployment,serviceaccount", "app.kubernetes.io/part-of=engram")) == {}
-    assert (
-        kubectl.list("clusterrole", "app.kubernetes.io/instance=engram,app.kubernetes.io/part-of=engram")
-        == []
-    )
+    ours = "app.kubernetes.io/instance=engram,app.kubernetes.io/managed-by=Helm"
+    assert names(kubectl.list("clusterrole,clusterrolebinding", ours)) == {}
     assert api.get("CustomResourceDefinition", CRD_NAME)["metadata"].get("deletionTimestamp") is None
     assert state_of(api, namespace) == before
 

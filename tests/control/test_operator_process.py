@@ -30,6 +30,8 @@ CHILDREN = {
     "Job": {"digits-aggregation", "digits-edge"},
 }
 PODS = 6
+COLLECTED_WITHIN = 90
+"""Seconds: the garbage collector looks for CRDs that were made anew every 30 s."""
 TWO_WORKERS = {"dataset": {"name": "digits"}, "workers": [{"name": "edge", "replicas": 2}]}
 
 
@@ -122,6 +124,7 @@ def test_a_deleted_child_comes_back_with_the_same_identity(
         assert after[tokens]["data"] == before[tokens]["data"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.usefixtures("crd")
 def test_a_job_deleted_while_the_operator_is_down_takes_its_children_along(
     control_plane: Cluster, api: Api, kubectl: Kubectl, namespace: str, tmp_path: Path
@@ -130,9 +133,10 @@ def test_a_job_deleted_while_the_operator_is_down_takes_its_children_along(
         kubectl.apply(DIGITS)
         until(lambda: all_made(api, namespace), "all children and pods")
     api.delete(KIND, "digits", namespace)
-    until(lambda: not children(api, namespace), "the garbage collector")
+    until(lambda: not children(api, namespace), "the garbage collector", seconds=COLLECTED_WITHIN)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("crd")
 def test_a_restart_of_the_api_server_is_survived(
     control_plane: Cluster, api: Api, kubectl: Kubectl, namespace: str, tmp_path: Path
@@ -146,7 +150,7 @@ def test_a_restart_of_the_api_server_is_survived(
         until(lambda: looks(running) > 0, "a look at the first job")
         control_plane.control_plane.restart(API_SERVER)
         api.delete(KIND, "first", namespace)
-        until(lambda: not children(api, namespace), "the garbage collector", seconds=60)
+        until(lambda: not children(api, namespace), "the garbage collector", seconds=COLLECTED_WITHIN)
         kubectl.apply(DIGITS)
         until(lambda: all_made(api, namespace), "all children and pods", seconds=60)
         assert running.get("/healthz") == "ok\n"
