@@ -70,6 +70,7 @@ class IdleModel:
     """A model that is only averaged; `on_closed` is called when a round's sum is closed."""
 
     split_digest = "none"
+    wants_models = False
 
     def __init__(self, parameters: int, on_closed: Callable[[], None]) -> None:
         self._parameters, self._on_closed = parameters, on_closed

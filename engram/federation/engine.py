@@ -53,7 +53,7 @@ class Answers:
     """What the workers of the open stage have sent, and who was missing when it closed."""
 
     updates: dict[str, Update] = field(default_factory=dict)
-    """Without their weights, which are in the aggregation rule."""
+    """Without their weights, which are in the aggregation rule, unless the learner wants them too."""
     results: dict[str, Consolidated] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
@@ -162,7 +162,9 @@ class Engine:
             self._rule.add(worker, update.samples, weights)
         # Copied: as a view it would keep the whole message, weights included, until the round is over.
         info = {name: np.array(array) for name, array in update.info.items()}
-        self._answers.updates[worker] = replace(update, weights=EMPTY, info=info)
+        kept = update.weights if self._learner.wants_models else EMPTY
+        model = frozen({name: np.array(array) for name, array in kept.items()})
+        self._answers.updates[worker] = replace(update, weights=model, info=info)
 
     def _unpacked(self, update: Update) -> Update:
         """Return an update with its whole model. Raises Unfit."""
@@ -283,6 +285,7 @@ class Engine:
                 )
             self._rule.close_round(updates)
             self._learner.close_round(action.task, action.round, self.weights, updates)
+            self._answers.updates = {name: replace(update, weights=EMPTY) for name, update in updates.items()}
 
     def _checked(self, weights: Tensors) -> Tensors:
         try:

@@ -60,6 +60,8 @@ class GlobalLearner(Protocol):
     """
 
     split_digest: str
+    wants_models: bool
+    """Whether `close_round` gets the updates with their weights, one model a worker in memory."""
 
     def seen(self, task: int) -> tuple[int, ...]:
         """Return the label ids of tasks 1..task in learning order."""
@@ -79,7 +81,7 @@ class GlobalLearner(Protocol):
 
     def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
         """Learn of the new global weights and of each accepted update's metrics and info (their weights are
-        dropped).
+        dropped, unless `wants_models`).
         """
         ...
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from engram.data.types import Indices, WorkerShare
 from engram.federation.messages import EMPTY, Consolidated, Shared, Tensors, Update
 from engram.learning import losses
-from engram.learning.context import Batch, LocalContext, TaskScope
+from engram.learning.context import Batch, GlobalContext, LocalContext, TaskScope
 from engram.learning.memory import Memory
 from engram.learning.models import Network
 from engram.spec.base import Spec
 from engram.spec.parameters import NoParameters
 
-__all__ = ["Algorithm", "Batch", "LocalContext", "Network", "TaskScope"]
+__all__ = ["Algorithm", "Batch", "GlobalContext", "LocalContext", "Network", "TaskScope"]
 
 
 class Algorithm:
@@ -56,6 +56,7 @@ class Algorithm:
     =============  ============================  =======================================================
     where          hook                          when
     =============  ============================  =======================================================
+    aggregator     begin_run                     once, before all else
     aggregator     shared                        before weights go to a worker
     worker         labelled, unlabelled          which samples this round trains on
     worker         begin_round                   the network holds the received global weights
@@ -79,6 +80,8 @@ class Algorithm:
 
     Parameters: ClassVar[type[Spec]] = NoParameters
     """Type of `spec.algorithm.parameters`."""
+    wants_models: bool = False
+    """Whether `close_round` gets the workers' trained weights; the aggregator then holds a model a worker."""
 
     def __init__(self, parameters: Spec) -> None:
         self.memory = Memory(0)
@@ -136,6 +139,12 @@ class Algorithm:
 
     # Aggregator's side
 
+    def begin_run(self, context: GlobalContext) -> None:
+        """Take what the aggregator's hooks may use: networks, generators, the workers' names.
+
+        The base class keeps nothing of it.
+        """
+
     def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
         """Return named groups of arrays that go to `worker` beside the weights.
 
@@ -147,7 +156,11 @@ class Algorithm:
     def close_round(
         self, scope: TaskScope, round: int, weights: Tensors, updates: Mapping[str, Update]
     ) -> None:
-        """Learn of a round's new global weights and of the updates' metrics and `info`, by worker."""
+        """Learn of a round's new global weights and of the updates' metrics and `info`, by worker.
+
+        Their weights are there only where `wants_models` is true, read-only; a worker that took no part has
+        none.
+        """
 
     def check_results(self, scope: TaskScope, weights: Tensors, results: Tensors) -> None:
         """Raise ValueError, which says why, unless `close_task` can use what a worker's `consolidate`

@@ -53,6 +53,33 @@ class Shift:
         return images.flatten(2).gather(2, pixels).view_as(images)
 
 
+SHIFT_SHARE, GAIN, NOISE, CUTOUT_SHARE = 0.1, 0.2, 0.1, 0.3
+
+
+def strong(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift by up to a tenth, change gain, add noise and cut a square out: for pseudo-labelled images.
+
+    What FixMatch (Sohn et al. 2020, section 2.3) calls strong augmentation, of operations that suit any
+    image and need no loop over samples: shift by up to 10 % in both directions, gain uniform in 1 +- 0.2,
+    Gaussian noise of standard deviation 0.1 (images are normalised), and a square of 30 % of the smaller
+    side that takes the image's mean.
+    """
+    count, _, height, width = images.shape
+    smaller = min(height, width)
+    shifted = Shift(max(1, round(SHIFT_SHARE * smaller)))(images, generator)
+    gain = 1 + GAIN * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
+    noise = NOISE * torch.randn(images.shape, generator=generator)
+    side = max(1, round(CUTOUT_SHARE * smaller))
+    corner = torch.rand(2, count, 1, generator=generator)
+    top, left = (corner[0] * (height - side + 1)).floor(), (corner[1] * (width - side + 1)).floor()
+    rows, columns = torch.arange(height), torch.arange(width)
+    down = (rows >= top) & (rows < top + side)
+    along = (columns >= left) & (columns < left + side)
+    hole = (down.unsqueeze(2) & along.unsqueeze(1)).unsqueeze(1).to(images.device)
+    changed = torch.addcmul(noise.to(images.device), shifted, gain.to(images.device))
+    return torch.where(hole, images.mean(dim=(1, 2, 3), keepdim=True), changed)
+
+
 def build_augmentation(name: str) -> Augmentation:
     """Return the augmentation that `spec.training.augmentation` names.
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from engram.data.types import ImageSource, Indices, WorkerShare
 from engram.federation.messages import Tensors
+from engram.learning.augment import Augmentation, strong
 from engram.learning.models import Network
 from engram.learning.pool import read_images
 from engram.learning.seeds import generator
@@ -78,8 +79,11 @@ class LocalContext:
     device: torch.device
     seed: int
     make_network: Callable[[int], Network]
+    augmentation: Augmentation
+    """What labelled images have gone through: `spec.training.augmentation`."""
     metrics: dict[str, float] = field(default_factory=dict)
     """What the algorithm adds to the round's metrics; finite numbers."""
+    _draws: dict[str, torch.Generator] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -97,11 +101,21 @@ class LocalContext:
         """
         return generator(self.seed, purpose, self.worker, self.scope.task, self.round, epoch)
 
+    def weak(self, images: Tensor) -> Tensor:
+        """Return `images` after the job's own augmentation, drawn anew at every call."""
+        return self.augmentation(images, self._running("weak"))
+
+    def strong(self, images: Tensor) -> Tensor:
+        """Return `images` after `augment.strong`, drawn anew at every call."""
+        return strong(images, self._running("strong"))
+
+    def _running(self, purpose: str) -> torch.Generator:
+        """Return the round's one generator of a purpose, which runs on from call to call."""
+        return self._draws.setdefault(purpose, self.generator(purpose))
+
     def frozen(self, weights: Tensors) -> Network:
         """Return a network with `weights` in eval mode that takes no gradient: a teacher, a helper."""
-        network = self.make_network(len(weights["head.bias"])).to(self.device)
-        into_module(weights, network)
-        return network.eval().requires_grad_(False)
+        return frozen_network(self.make_network, weights, self.device)
 
     def images(self, positions: Indices) -> Tensor:
         """Return training images on `device`, without augmentation."""
@@ -133,6 +147,34 @@ class LocalContext:
                 parts.append(functional.normalize(self.network.features(images), dim=1))
         self.network.train(training)
         return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class GlobalContext:
+    """What an algorithm's aggregator-side hooks can use beside what they are given."""
+
+    workers: tuple[str, ...]
+    """Names of the job's workers, in its order."""
+    shape: tuple[int, int, int]
+    """Channels, height, width of the images."""
+    seed: int
+    device: torch.device
+    make_network: Callable[[int], Network]
+
+    def generator(self, purpose: str, *keys: str | int) -> torch.Generator:
+        """Return the generator of one purpose; equal keys, equal numbers, also after a restart."""
+        return generator(self.seed, purpose, *keys)
+
+    def frozen(self, weights: Tensors) -> Network:
+        """Return a network with `weights` in eval mode that takes no gradient."""
+        return frozen_network(self.make_network, weights, self.device)
+
+
+def frozen_network(make_network: Callable[[int], Network], weights: Tensors, device: torch.device) -> Network:
+    """Return a network with `weights` in eval mode that takes no gradient."""
+    network = make_network(len(weights["head.bias"])).to(device)
+    into_module(weights, network)
+    return network.eval().requires_grad_(False)
 
 
 def rows_of(labels: Indices, seen: tuple[int, ...]) -> Indices:

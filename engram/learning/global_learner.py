@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engram.federation.messages import ClassCounts, Consolidated, Shared, Tensors, Update
+from engram.learning.context import GlobalContext
 from engram.learning.device import configure
 from engram.learning.evaluate import Examiner
 from engram.learning.setting import Setting
@@ -19,6 +20,17 @@ class Coordinator:
         self._threads = setting.job.spec.training.threads
         configure(setting.device, self._threads)
         self._algorithm = setting.algorithm()
+        with setting.guard("the aggregator, start"):
+            self._algorithm.begin_run(
+                GlobalContext(
+                    workers=tuple(worker.name for worker in setting.job.workers()),
+                    shape=setting.dataset.train.shape,
+                    seed=setting.job.spec.seed,
+                    device=setting.device,
+                    make_network=setting.network,
+                )
+            )
+        self.wants_models = self._algorithm.wants_models
         self._examiner: Examiner | None = None
         self.split_digest = setting.split.digest
 

@@ -171,6 +171,7 @@ class Worker:
             device=self._setting.device,
             seed=self._setting.job.spec.seed,
             make_network=self._setting.network,
+            augmentation=self._augmentation,
         )
 
     def _data(self, context: LocalContext, labelled: Indices, unlabelled: Indices) -> RoundData:

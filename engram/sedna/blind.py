@@ -13,6 +13,8 @@ from engram.federation.messages import EMPTY, ClassCounts, Consolidated, Shared,
 class BlindLearner:
     """Implements `engram.federation.roles.GlobalLearner` without a model."""
 
+    wants_models = False
+
     def __init__(self, split_digest: str) -> None:
         self.split_digest = split_digest
 

@@ -185,6 +185,8 @@ class EstimatorWorker:
 class EstimatorCoordinator:
     """Implements `engram.federation.roles.GlobalLearner`."""
 
+    wants_models = False
+
     def __init__(self, given: Given) -> None:
         self._given = given
         self._plugin = Plugin(given.job, given.kind)

@@ -105,6 +105,7 @@ class Head:
     """The aggregator's side: a head that grows by two rows a task, a teacher after the first one."""
 
     split_digest = "split"
+    wants_models = False
 
     def __init__(self, tasks: int) -> None:
         self.tasks = tasks
@@ -112,6 +113,8 @@ class Head:
         self.info = np.zeros(FEATURES, np.float32)
         self.calls: list[str] = []
         self.on_round: Callable[[int, int], None] = lambda task, round: None
+        self.models: list[Mapping[str, Update]] = []
+        """The updates of the rounds, where they come with their weights."""
 
     def seen(self, task: int) -> tuple[int, ...]:
         return tuple(range(2 * task))
@@ -138,9 +141,11 @@ class Head:
         self.on_round(task, round)
         self.calls.append(f"round {task}.{round} {len(updates)}")
         for worker in sorted(updates):
-            assert not updates[worker].weights
+            assert bool(updates[worker].weights) == (self.wants_models and updates[worker].samples > 0)
             if "sum" in updates[worker].info:
                 self.info = self.info + updates[worker].info["sum"]
+        if self.wants_models:
+            self.models.append(updates)
 
     def check_results(self, task: int, weights: Tensors, results: Tensors) -> None:
         check_like(results, {"sums": np.empty(FEATURES, np.float32)})
@@ -236,11 +241,13 @@ class Federation:
     store: CheckpointStore | None = None
     observer: Recorder = field(default_factory=Recorder)
     head: Head = field(init=False)
+    wants_models: bool = False
     residuals: dict[str, MemoryResiduals] = field(default_factory=dict)
     """What a worker's directory keeps while its process is killed."""
 
     def aggregator(self) -> Aggregator:
         self.head = Head(len(self.settings.rounds))
+        self.head.wants_models = self.wants_models
         return Aggregator(self.settings, self.head, self.store, self.observer)
 
     def residuals_of(self, worker: str) -> MemoryResiduals:

@@ -233,6 +233,22 @@ def test_a_run_gives_the_same_bits_history_and_bytes(
         assert set(transport.reasons.values()) == {"complete"}
 
 
+def test_an_algorithm_that_wants_the_workers_models_gets_them(
+    transport: Transport, make_federation: MakeFederation
+) -> None:
+    federation = fast(make_federation, rounds=(1,))
+    federation.wants_models = True
+    learners = federation.workers()
+    learners[B].samples_of = lambda order: 0
+    outcome = transport.run(federation, learners)
+    (updates,) = federation.head.models
+    assert {name: update.samples for name, update in updates.items()} == {A: 15, B: 0, C: 25}
+    sums = 15 * updates[A].weights["head.weight"] + 25 * updates[C].weights["head.weight"]
+    assert np.allclose(outcome.weights["head.weight"], sums / 40, atol=1e-6)
+    with pytest.raises(ValueError, match="read-only"):
+        updates[A].weights["head.weight"][:] = 0
+
+
 @pytest.mark.parametrize("rule", ["fedavg", "fedadam"])
 def test_a_buffer_of_all_workers_gives_the_bits_of_rounds_that_wait(
     transport: Transport,

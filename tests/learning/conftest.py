@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,7 +67,10 @@ class World:
             for name, worker in self.workers.items()
         }
         averaged = mean(weights, updates)
-        self.central.close_round(task, round, averaged, updates)
+        told = updates
+        if not self.central.wants_models:
+            told = {name: replace(update, weights={}) for name, update in updates.items()}
+        self.central.close_round(task, round, averaged, told)
         self.losses += [update.metrics["loss"] for update in updates.values() if update.samples]
         return averaged
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engram.errors import ConfigurationError
-from engram.learning.augment import Shift, build_augmentation
+from engram.learning.augment import Shift, build_augmentation, strong
 
 
 def shifted(image: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -67,3 +67,32 @@ def test_unknown_names_are_refused() -> None:
         build_augmentation("shift2")
     with pytest.raises(ConfigurationError, match="not callable"):
         build_augmentation("builtins:object")
+
+
+class TestStrong:
+    """The augmentation of pseudo-labelled images."""
+
+    def test_a_square_holds_the_mean_and_the_rest_moves_gains_and_is_noisy(self) -> None:
+        images = torch.full((6, 2, 20, 20), 3.0)
+        images[:, :, 0, 0] = 403.0  # the mean becomes 4
+        made = strong(images, torch.Generator().manual_seed(0))
+        hole = made == images.mean(dim=(1, 2, 3), keepdim=True)
+        assert hole.sum(dim=(1, 2, 3)).tolist() == [2 * 6 * 6] * 6
+        for image in hole:
+            rows, columns = image[0].nonzero().unbind(1)
+            assert rows.max() - rows.min() == columns.max() - columns.min() == 5
+        untouched = made[~hole & (made < 100)]
+        assert 0.8 * 3 - 0.6 < untouched.min() < untouched.max() < 1.2 * 3 + 0.6
+        assert untouched.std() > 0.1
+
+    def test_each_image_has_its_own_draw_and_the_input_stays(self) -> None:
+        images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        images[1] = images[0]
+        before = images.clone()
+        made = strong(images, torch.Generator().manual_seed(2))
+        assert torch.equal(images, before)
+        assert not torch.equal(made[0], made[1])
+        assert torch.equal(made, strong(images, torch.Generator().manual_seed(2)))
+
+    def test_no_images_are_no_problem(self) -> None:
+        assert strong(torch.zeros(0, 3, 8, 8), torch.Generator()).shape == (0, 3, 8, 8)
