@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.base import Spec
-from engram.spec.parameters import AGGREGATIONS, ALGORITHMS, DATASETS, MODELS
+from engram.spec.parameters import AGGREGATIONS, DATASETS, MODELS
 
 OWN_CODE = "code of your own goes in as package.module:Class (docs/own-code.md)"
 

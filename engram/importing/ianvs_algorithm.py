@@ -21,7 +21,8 @@ from engram.importing.counterparts import (
 )
 from engram.importing.draft import Draft, accepts, check_value
 from engram.importing.ledger import Document, Reading
-from engram.spec.parameters import AGGREGATIONS, ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS
+from engram.spec.parameters import AGGREGATIONS
 from engram.spec.problems import shown
 
 FEDERATED, INCREMENTAL, LIFELONG = (

@@ -16,8 +16,8 @@ from engram.learning import losses
 from engram.learning.context import Batch, GlobalContext, LocalContext, TaskScope
 from engram.learning.memory import Memory
 from engram.learning.models import Network
+from engram.spec.algorithms import NoParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import NoParameters
 
 __all__ = ["Algorithm", "Batch", "GlobalContext", "LocalContext", "Network", "TaskScope"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engram.spec import FederatedIncrementalJob, algorithm_parameters
-from engram.spec.parameters import JointParameters
+from engram.spec.algorithms import JointParameters
 
 
 @dataclass(frozen=True)

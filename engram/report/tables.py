@@ -11,7 +11,7 @@ from engram.metrics.matrix import AccuracyMatrix
 from engram.metrics.measures import task_accuracy
 from engram.metrics.status import weighted_loss
 from engram.report.record import Record
-from engram.spec.parameters import ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS
 
 
 def task_table(record: Record, matrix: AccuracyMatrix, measures: Mapping[str, Any]) -> list[dict[str, Any]]:

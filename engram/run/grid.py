@@ -16,10 +16,11 @@ from typing import Any
 from engram.errors import ConfigurationError
 from engram.run.overrides import Assignment, check_distinct, parse_assignment, set_path
 from engram.spec import FederatedIncrementalJob
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.base import Spec
 from engram.spec.dotted import is_dotted, load_dotted
 from engram.spec.loader import parse_job
-from engram.spec.parameters import AGGREGATIONS, ALGORITHMS, MODELS
+from engram.spec.parameters import AGGREGATIONS, MODELS
 
 LONGEST_NAME = 120
 """Characters of a cell's directory name; longer ones are cut and end in a digest."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from engram.spec.algorithms import ALGORITHMS, NoParameters
 from engram.spec.base import Spec
 from engram.spec.problems import as_error
 from engram.spec.wording import check_model
@@ -48,69 +49,6 @@ CLASS_COUNTS: dict[str, int] = {
 """Classes of the data sets whose number is known without reading them."""
 
 AUGMENTATIONS = ("none", "shift1", "crop-flip")
-
-
-class NoParameters(Spec):
-    """Takes no parameters."""
-
-
-class JointParameters(Spec):
-    """joint: train on all data so far."""
-
-    upfront: bool = Field(False, description="true: all classes from round 1, tasks x roundsPerTask rounds.")
-
-
-class FedProxParameters(Spec):
-    """fedprox: proximal term."""
-
-    mu: float = Field(0.01, ge=0, le=1000, description="Weight of mu/2 ||w - w_global||^2.")
-
-
-class FedLwfParameters(Spec):
-    """fedlwf: distillation from the last task's global model."""
-
-    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
-    strength: float = Field(3.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
-
-
-class FedEwcParameters(Spec):
-    """fedewc: elastic weight consolidation."""
-
-    strength: float = Field(100.0, ge=0, le=1e9, description="Weight (lambda) of lambda/2 sum F (w - w*)^2.")
-    decay: float = Field(0.9, ge=0, le=1, description="Decay of the Fisher information of older tasks.")
-
-
-class ReplayParameters(Spec):
-    """replay: exemplars chosen by herding."""
-
-    exemplars_per_worker: int = Field(
-        50, ge=0, le=10_000_000, description="Exemplars that each worker keeps."
-    )
-    weight_alignment: bool = Field(
-        True,
-        description="After each task shrink rows of new classes to the mean norm of old ones, if longer.",
-    )
-
-
-class IcarlParameters(Spec):
-    """icarl: exemplars, distillation and nearest-mean classification."""
-
-    exemplars_per_worker: int = Field(
-        50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
-    )
-    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
-    strength: float = Field(1.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
-
-
-ALGORITHMS: dict[str, type[Spec]] = {
-    "finetune": NoParameters,
-    "joint": JointParameters,
-    "fedprox": FedProxParameters,
-    "fedlwf": FedLwfParameters,
-    "fedewc": FedEwcParameters,
-    "replay": ReplayParameters,
-    "icarl": IcarlParameters,
-}
 
 
 class FedAvgMParameters(Spec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.base import Spec
 from engram.spec.cel import rules
 from engram.spec.exit_codes import EXIT_MEANINGS
@@ -17,7 +18,7 @@ from engram.spec.names import (
     KIND,
     Condition,
 )
-from engram.spec.parameters import AGGREGATIONS, ALGORITHMS, MODELS
+from engram.spec.parameters import AGGREGATIONS, MODELS
 from engram.spec.reasons import Reason
 from engram.spec.schema import INT_OR_STRING, MUTABLE_MARK, PRESERVE, Schema, schema_of
 from engram.spec.wording import bounds_words

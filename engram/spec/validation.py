@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from engram.spec.algorithm_rules import check_algorithm
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.asynchronous import check_buffer
 from engram.spec.base import Spec
 from engram.spec.job import FederatedIncrementalJob, JobSpec
@@ -25,7 +27,6 @@ from engram.spec.objects import (
 )
 from engram.spec.parameters import (
     AGGREGATIONS,
-    ALGORITHMS,
     AUGMENTATIONS,
     CLASS_COUNTS,
     DATASETS,
@@ -50,6 +51,7 @@ def check_job(job: FederatedIncrementalJob) -> list[Problem]:
         *_check_tasks(spec),
         *_check_partition(spec),
         *_check_parameters(spec),
+        *check_algorithm(spec),
         *_check_workers(spec),
         *_check_quorum(spec),
         *_check_straggler_factor(spec),

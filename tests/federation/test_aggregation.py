@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 from engram.errors import CheckpointError, ConfigurationError
 from engram.federation.aggregation import Aggregation, OutOfRange, build
 from engram.federation.messages import Tensors
-from engram.spec.parameters import (
-    FedAdamParameters,
-    FedAvgMParameters,
-    KrumParameters,
-    NoParameters,
-    TrimmedMeanParameters,
-)
+from engram.spec.algorithms import NoParameters
+from engram.spec.parameters import FedAdamParameters, FedAvgMParameters, KrumParameters, TrimmedMeanParameters
 
 MODEL: Tensors = {"w": np.array([1.0, -2.0, 0.5], np.float32), "steps": np.array(4, np.int64)}
 

@@ -13,7 +13,7 @@ from engram.importing import ianvs, sedna
 from engram.importing.command import check_job
 from engram.importing.draft import Imported
 from engram.importing.ledger import Document, leaves
-from engram.spec.parameters import ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS
 from tests.importing.samples import (
     SECRET_KEY,
     Given,

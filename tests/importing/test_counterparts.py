@@ -18,7 +18,8 @@ from engram.importing.counterparts import (
 )
 from engram.report.rank import BY_KEY
 from engram.run.overrides import check_path
-from engram.spec.parameters import ALGORITHMS, MODELS
+from engram.spec.algorithms import ALGORITHMS
+from engram.spec.parameters import MODELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "importing.md"
 

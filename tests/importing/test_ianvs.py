@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engram.errors import ConfigurationError
-from engram.spec.parameters import ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS
 from tests.importing.samples import algorithm, assumed, benchmark, fates, from_ianvs, text_of, valid
 
 ENVIRONMENT, ALGORITHM = "./env/testenv.yaml", "./fedavg/algorithm.yaml"

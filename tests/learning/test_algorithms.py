@@ -18,7 +18,7 @@ from engram.learning.algorithms.fedewc import FedEwc, accumulated, averaged
 from engram.learning.algorithms.icarl import Icarl, class_means, nearest_mean_scores
 from engram.learning.algorithms.replay import aligned
 from engram.learning.models import build_network
-from engram.spec.parameters import ALGORITHMS, FedEwcParameters, IcarlParameters
+from engram.spec.algorithms import ALGORITHMS, FedEwcParameters, IcarlParameters
 
 if TYPE_CHECKING:
     from tests.learning.conftest import MakeJob, MakeWorld, World

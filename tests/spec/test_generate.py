@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.generate import FILES, ROOT, main, stale_files
 from engram.spec.job import JobSpec
 from engram.spec.names import Reason
-from engram.spec.parameters import AGGREGATIONS, ALGORITHMS, MODELS
+from engram.spec.parameters import AGGREGATIONS, MODELS
 from engram.spec.reference import render_job, render_reasons
 from engram.spec.schema import Schema, schema_of
 

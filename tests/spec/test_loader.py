@@ -179,7 +179,7 @@ def test_the_digest_does_not_depend_on_where_and_when(spec: str) -> None:
         "{training: {batchSize: 8}}",
         "{workers: [{replicas: 4}]}",
         "{workers: [{dataset: {labelRatio: .5}}]}",
-        "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 1}}}",
+        "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 11}}}",
     ],
 )
 def test_the_digest_depends_on_what_decides_the_result(spec: str) -> None:

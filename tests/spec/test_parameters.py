@@ -17,18 +17,9 @@ from engram.spec import (
     model_parameters,
     parse_job,
 )
+from engram.spec.algorithms import ALGORITHMS, IcarlParameters, NoParameters
 from engram.spec.job import Metadata
-from engram.spec.parameters import (
-    AGGREGATIONS,
-    ALGORITHMS,
-    CLASS_COUNTS,
-    DATASETS,
-    MODELS,
-    CnnParameters,
-    IcarlParameters,
-    KrumParameters,
-    NoParameters,
-)
+from engram.spec.parameters import AGGREGATIONS, CLASS_COUNTS, DATASETS, MODELS, CnnParameters, KrumParameters
 
 Parse = Callable[[str], FederatedIncrementalJob]
 

@@ -112,6 +112,15 @@ BAD = [
         "to 10000000",
     ),
     (
+        "{algorithm: {name: icarl, parameters: {exemplarsPerWorker: 9}}}",
+        "spec.algorithm.parameters.exemplarsPerWorker: 9 is less than one exemplar for each of the "
+        "job's 10 classes: write at least 10",
+    ),
+    (
+        "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 3}}, tasks: {count: 2}}",
+        "3 is less than one exemplar for each of the job's 4 classes: write at least 4, or 0 for none",
+    ),
+    (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
         "spec.algorithm.parameters.weightAlignment: 1 is not true or false: write true or false",
     ),

@@ -14,15 +14,10 @@ from engram.federation.aggregation.krum import Krum
 from engram.federation.aggregation.listed import ListedAggregation, is_listed
 from engram.federation.aggregation.median import Median
 from engram.federation.aggregation.trimmed_mean import TrimmedMean
+from engram.spec.algorithms import NoParameters
 from engram.spec.base import Spec
 from engram.spec.dotted import load_dotted, shortened_traceback
-from engram.spec.parameters import (
-    FedAdamParameters,
-    FedAvgMParameters,
-    KrumParameters,
-    NoParameters,
-    TrimmedMeanParameters,
-)
+from engram.spec.parameters import FedAdamParameters, FedAvgMParameters, KrumParameters, TrimmedMeanParameters
 
 FIELD = "spec.aggregation.name"
 Parameters = TypeVar("Parameters", bound=Spec)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engram.federation.aggregation.base import Aggregation, averaged_names
 from engram.federation.aggregation.exact import ExactSum
 from engram.federation.messages import EMPTY, Tensors
-from engram.spec.parameters import NoParameters
+from engram.spec.algorithms import NoParameters
 
 PLAIN_SUFFIXES = ("running_mean", "running_var")
 """Statistics of normalisation layers by torch's names: server optimisers average them plainly, as a step with

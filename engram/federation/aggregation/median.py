@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram.federation.aggregation.stacked import Coordinatewise
-from engram.spec.parameters import NoParameters
+from engram.spec.algorithms import NoParameters
 
 
 class Median(Coordinatewise):

@@ -23,8 +23,8 @@ from engram.learning import losses
 from engram.learning.algorithm import Algorithm, Batch, LocalContext, TaskScope
 from engram.learning.context import FORWARD_BATCH
 from engram.learning.tensors import copied, prefixed, to_numpy, unprefixed
+from engram.spec.algorithms import FedEwcParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import FedEwcParameters
 
 FISHER, ANCHOR = "fisher", "anchor"
 

@@ -16,8 +16,8 @@ from engram.federation.messages import Consolidated, Shared, Tensors
 from engram.learning import losses
 from engram.learning.algorithm import Algorithm, Batch, LocalContext, TaskScope
 from engram.learning.teacher import Teacher
+from engram.spec.algorithms import FedLwfParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import FedLwfParameters
 
 
 class FedLwf(Algorithm):

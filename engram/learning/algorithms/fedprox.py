@@ -12,8 +12,8 @@ from torch import Tensor
 
 from engram.learning import losses
 from engram.learning.algorithm import Algorithm, Batch, LocalContext
+from engram.spec.algorithms import FedProxParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import FedProxParameters
 
 
 class FedProx(Algorithm):

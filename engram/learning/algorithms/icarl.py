@@ -24,8 +24,8 @@ from engram.learning.algorithm import LocalContext, Network, TaskScope
 from engram.learning.algorithms.fedlwf import FedLwf
 from engram.learning.memory import Memory
 from engram.learning.tensors import HEAD_WEIGHT, to_numpy
+from engram.spec.algorithms import FedLwfParameters, IcarlParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import FedLwfParameters, IcarlParameters
 
 GROUP = "class-means"
 SUMS, MEANS = "class_sums", "means"

@@ -12,8 +12,8 @@ import numpy as np
 
 from engram.data.types import Indices, WorkerShare
 from engram.learning.algorithm import Algorithm
+from engram.spec.algorithms import JointParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import JointParameters
 
 
 class Joint(Algorithm):

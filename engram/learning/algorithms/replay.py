@@ -19,8 +19,8 @@ from engram.federation.messages import Consolidated, Tensors
 from engram.learning.algorithm import Algorithm, TaskScope
 from engram.learning.memory import Memory
 from engram.learning.tensors import HEAD_WEIGHT
+from engram.spec.algorithms import ReplayParameters
 from engram.spec.base import Spec
-from engram.spec.parameters import ReplayParameters
 
 
 def aligned(weights: Tensors, old: int) -> Tensors:
