@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import torch
 
 from engram.data.types import Indices, WorkerShare
 from engram.federation.messages import (
@@ -20,7 +21,7 @@ from engram.federation.messages import (
 from engram.federation.roles import Progress
 from engram.learning import state as states
 from engram.learning.augment import build_augmentation
-from engram.learning.context import LocalContext
+from engram.learning.context import LocalContext, rows_of
 from engram.learning.device import configure, gpu_metrics
 from engram.learning.evaluate import Examiner
 from engram.learning.pool import SamplePool
@@ -80,7 +81,7 @@ class Worker:
         if len(labelled) + len(unlabelled) == 0 or samples == 0:
             return Update(task=order.task, round=order.round, samples=0)
         context = self._context(order.task, order.round, order.weights, order.shared)
-        data = self._data(context, np.concatenate([labelled, exemplars]), unlabelled)
+        data = self._data(context, labelled, unlabelled)
         algorithm.begin_round(context)
         rounds = self._setting.plans[order.task - 1].rounds
         steps, loss = LocalSteps(self._training, self._augmentation, rounds).run(
@@ -175,9 +176,12 @@ class Worker:
         )
 
     def _data(self, context: LocalContext, labelled: Indices, unlabelled: Indices) -> RoundData:
+        memory = self._algorithm.memory
+        # What an exemplar is kept as counts, not what its hidden label may be.
+        kept = torch.from_numpy(rows_of(memory.labels(), context.scope.seen))
         return RoundData(
-            labelled=self._pool("labelled", context, labelled),
-            targets=context.rows(labelled).cpu(),
+            labelled=self._pool("labelled", context, np.concatenate([labelled, memory.all()])),
+            targets=torch.cat([context.rows(labelled).cpu(), kept]),
             unlabelled=self._pool("unlabelled", context, unlabelled),
             hidden=context.rows(unlabelled).cpu(),
         )

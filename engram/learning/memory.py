@@ -56,6 +56,11 @@ class Memory:
             return np.empty(0, np.int64)
         return np.concatenate(list(self.positions.values()))
 
+    def labels(self) -> Indices:
+        """Return the label id under which each of `all` is kept: its own, or the one it was taken for."""
+        counts = [len(kept) for kept in self.positions.values()]
+        return np.repeat(np.array(list(self.positions), np.int64), counts)
+
     def learn(self, candidates: Mapping[int, tuple[Indices, Tensor]], seen: int) -> None:
         """Shrink the classes held to the quota for `seen` classes and choose exemplars of new ones.
 

@@ -13,6 +13,8 @@ from engram.data.types import Indices
 from engram.errors import MemoryShortageError, NumericalError
 from engram.federation.messages import Consolidate, Evaluate, Tensors, Train
 from engram.learning.device import gpu_metrics, memory_guard
+from engram.learning.memory import Memory
+from engram.learning.state import pack
 from engram.learning.steps import batches, step_count
 
 if TYPE_CHECKING:
@@ -361,3 +363,19 @@ def test_a_repeated_round_of_a_consolidated_task_uses_the_earlier_exemplars(
     assert same(before.weights, again.weights)
     second = worker.consolidate(Consolidate(2, weights, world.central.seen(2)))
     assert replace(first, metrics={}) == replace(second, metrics={})
+
+
+def test_an_exemplar_counts_as_what_it_is_kept_as(make_job: MakeJob, make_world: MakeWorld) -> None:
+    """A pseudo-labelled exemplar must not tell its hidden label."""
+
+    def loss(kept_as: int) -> float:
+        world = make_world(
+            make_job("replay", {"exemplarsPerWorker": 6}, training={"localSteps": 1}), only=(0,)
+        )
+        weights = world.central.begin_task(2, world.central.begin_task(1, None))
+        memory = Memory(6)
+        memory.positions = {kept_as: world.split.shares[0].tasks[0].labelled[:6]}
+        world.workers[FIRST].restore(pack(1, memory.state(), FIRST))
+        return world.workers[FIRST].train(world.order(FIRST, 2, 1, weights), ignore).metrics["loss"]
+
+    assert loss(5) != loss(0)

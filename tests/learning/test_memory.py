@@ -103,3 +103,11 @@ def test_empty_state_forgets() -> None:
     memory.positions = {1: np.array([3])}
     memory.restore({})
     assert len(memory.all()) == 0
+
+
+def test_labels_are_those_under_which_exemplars_are_kept() -> None:
+    memory = Memory(6)
+    memory.positions = {4: np.array([9, 2]), 1: np.array([5])}
+    assert memory.all().tolist() == [9, 2, 5]
+    assert memory.labels().tolist() == [4, 4, 1]
+    assert Memory(6).labels().tolist() == []
