@@ -135,16 +135,25 @@ class LocalContext:
 
         One way of computing features for herding, class means and classification alike.
         """
-        size = self.network.head.in_features
-        if len(positions) == 0:
-            return torch.zeros(0, size, device=self.device)
-        parts = []
+        network = self.network
+        return self._passed(
+            positions,
+            lambda images: functional.normalize(network.features(images), dim=1),
+            network.head.in_features,
+        )
+
+    def logits(self, positions: Indices) -> Tensor:
+        """Return the network's logits [n, rows]: eval mode, no augmentation, no gradient."""
+        return self._passed(positions, self.network, self.network.rows)
+
+    def _passed(self, positions: Indices, function: Callable[[Tensor], Tensor], size: int) -> Tensor:
+        """Return `function` of the images at `positions` [n, size]."""
+        parts = [torch.zeros(0, size, device=self.device)]
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
             for start in range(0, len(positions), FORWARD_BATCH):
-                images = self.images(positions[start : start + FORWARD_BATCH])
-                parts.append(functional.normalize(self.network.features(images), dim=1))
+                parts.append(function(self.images(positions[start : start + FORWARD_BATCH])))
         self.network.train(training)
         return torch.cat(parts)
 

@@ -45,8 +45,15 @@ class Teacher:
 
     def loss(self, logits: Tensor, images: Tensor) -> Tensor:
         """Worker: distillation of the teacher's answers to `images` into the old rows of `logits`."""
-        if self._network is None or len(images) == 0:
+        wanted = self.logits(images)
+        if wanted is None:
             return logits.new_zeros(())
-        with torch.no_grad():
-            wanted = self._network(images)
         return distillation(logits[:, : wanted.shape[1]], wanted, self.temperature)
+
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Worker: the teacher's answers to `images`, [b, rows of the old classes]; None without one."""
+        if self._network is None or len(images) == 0:
+            return None
+        with torch.no_grad():
+            answers: Tensor = self._network(images)
+        return answers

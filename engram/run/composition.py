@@ -18,6 +18,7 @@ from engram.sedna.blind import BlindLearner
 from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
 from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
+from engram.spec.algorithm_rules import algorithm_warnings
 from engram.spec.parameters import NONE
 
 
@@ -118,11 +119,11 @@ class Composition:
         return tuple((share, dataset) for dataset, _, share in seen)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what the user must know of the split."""
+        """Return what the user must know of the split and of the algorithm."""
+        told = (*algorithm_warnings(self.job.spec), *self.split.warnings)
         if self.split.shares:
-            return self.split.warnings
-        own = [warning for share, _ in self.shares for warning in share_warnings(share)]
-        return (*self.split.warnings, *own)
+            return told
+        return (*told, *[warning for share, _ in self.shares for warning in share_warnings(share)])
 
 
 def check_trainable(job: FederatedIncrementalJob) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from engram.spec.algorithms import ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS, ExemplarParameters, GlfcParameters, ReplayParameters
 from engram.spec.base import Spec
 from engram.spec.job import JobSpec
 from engram.spec.problems import Problem
@@ -16,14 +17,38 @@ FIELD = "spec.algorithm.parameters"
 
 def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     """Yield what does not go together with a built-in algorithm whose own parameters are right."""
+    parameters = _parameters(spec)
+    if parameters is None:
+        return
+    yield from _check_exemplars(spec, parameters)
+    if isinstance(parameters, ExemplarParameters):
+        yield from _check_correction(spec, parameters)
+    if isinstance(parameters, GlfcParameters):
+        yield from _check_proxy_server(parameters)
+
+
+def algorithm_warnings(spec: JobSpec) -> tuple[str, ...]:
+    """Return what a person must know of the job's algorithm, beside what is wrong."""
+    parameters = _parameters(spec)
+    if not isinstance(parameters, GlfcParameters) or parameters.proxy_server == "none":
+        return ()
+    return (
+        f"proxyServer: reconstruct of {spec.algorithm.name} leaks by design: the aggregator rebuilds an "
+        "image of each class of each worker, and its checkpoint keeps them",
+    )
+
+
+def _parameters(spec: JobSpec) -> Spec | None:
+    """Return the parameters of a built-in algorithm; None where they are wrong, which their own check tells,
+    or belong to an algorithm of the user's own.
+    """
     kind = ALGORITHMS.get(spec.algorithm.name)
     if kind is None:
-        return
+        return None
     try:
-        parameters = kind.model_validate(spec.algorithm.parameters)
+        return kind.model_validate(spec.algorithm.parameters)
     except ValidationError:
-        return  # told by the check of the parameters themselves
-    yield from _check_exemplars(spec, parameters)
+        return None
 
 
 def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
@@ -36,6 +61,39 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
             f"{FIELD}.exemplarsPerWorker",
             f"{budget} is less than one exemplar for each of the job's {classes} classes",
             f"write at least {classes}{none}",
+        )
+
+
+def _check_correction(spec: JobSpec, parameters: ExemplarParameters) -> Iterator[Problem]:
+    """Bias correction keeps exemplars of its own, at least one for each class; what else is asked of a
+    correction must not contradict it.
+    """
+    if isinstance(parameters, ReplayParameters) and not parameters.weight_alignment:
+        correction = parameters.classifier_correction
+        if "classifier_correction" in parameters.model_fields_set and correction == "align":
+            yield Problem(
+                f"{FIELD}.weightAlignment", "contradicts classifierCorrection: align", "remove one of them"
+            )
+    if parameters.correction != "bic":
+        return
+    classes = spec.tasks.count * spec.tasks.classes_per_task
+    held, budget = parameters.held_out, parameters.exemplars_per_worker
+    if held < classes:
+        yield Problem(
+            f"{FIELD}.heldOutShare",
+            f"leaves bic {held} of {budget} exemplars, less than one for each of the job's {classes} classes",
+            f"write exemplarsPerWorker: {math.ceil(classes / parameters.held_out_share)} or more, or another "
+            "classifierCorrection",
+        )
+
+
+def _check_proxy_server(parameters: GlfcParameters) -> Iterator[Problem]:
+    """Images of the workers are rebuilt only where somebody has said that they may be."""
+    if parameters.proxy_server == "reconstruct" and not parameters.accept_privacy_risk:
+        yield Problem(
+            f"{FIELD}.proxyServer",
+            "reconstruct lets the aggregator rebuild images of the workers",
+            "write acceptPrivacyRisk: true beside it if it may, or proxyServer: none",
         )
 
 

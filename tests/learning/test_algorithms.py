@@ -16,7 +16,7 @@ from engram.learning.algorithm import Algorithm, TaskScope
 from engram.learning.algorithms import BUILT_IN, build_algorithm
 from engram.learning.algorithms.fedewc import FedEwc, accumulated, averaged
 from engram.learning.algorithms.icarl import Icarl, class_means, nearest_mean_scores
-from engram.learning.algorithms.replay import aligned
+from engram.learning.correction import aligned
 from engram.learning.models import build_network
 from engram.spec.algorithms import ALGORITHMS, FedEwcParameters, IcarlParameters
 
@@ -42,6 +42,7 @@ def test_every_name_of_the_job_file_has_a_class_and_its_parameters() -> None:
         ("fedlwf", {"strength": 0}),
         ("fedewc", {"strength": 0}),
         ("replay", {"exemplarsPerWorker": 0, "weightAlignment": False}),
+        ("replay", {"exemplarsPerWorker": 0, "classifierCorrection": "none"}),
     ],
 )
 def test_without_its_own_term_it_is_finetune(
@@ -52,7 +53,9 @@ def test_without_its_own_term_it_is_finetune(
     assert same(weights, expected)
 
 
-@pytest.mark.parametrize("algorithm", ["fedprox", "fedlwf", "fedewc", "replay", "icarl", "joint"])
+@pytest.mark.parametrize(
+    "algorithm", ["fedprox", "fedlwf", "fedewc", "replay", "icarl", "joint", "glfc", "lga", "bic"]
+)
 def test_with_its_own_term_it_is_not(make_job: MakeJob, make_world: MakeWorld, algorithm: str) -> None:
     expected, _ = make_world(make_job("finetune")).run()
     weights, _ = make_world(make_job(algorithm)).run()
@@ -176,7 +179,9 @@ def spoilt(results: Tensors) -> list[Tensors]:
     return some
 
 
-@pytest.mark.parametrize("algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl"])
+@pytest.mark.parametrize(
+    "algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl", "glfc", "lga", "bic"]
+)
 def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
     make_job: MakeJob, make_world: MakeWorld, algorithm: str
 ) -> None:
@@ -197,7 +202,7 @@ def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
         closed = world.central.close_task(1, weights, answers)
         assert all(np.isfinite(array).all() for array in closed.values())
         assert world.central.evaluate(1, closed).total
-    assert bool(refused) == (algorithm in ("fedewc", "icarl"))
+    assert bool(refused) == (algorithm in ("fedewc", "icarl", "glfc", "lga", "bic"))
 
 
 class TestIcarl:
@@ -282,7 +287,7 @@ class TestTeacher:
         assert same(world.central.shared("", 2, 2)["teacher"], kept)
 
     def test_survives_a_restart(self, make_job: MakeJob, make_world: MakeWorld) -> None:
-        for name in ("fedlwf", "icarl", "fedewc"):
+        for name in ("fedlwf", "icarl", "fedewc", "glfc", "lga", "bic"):
             world = make_world(make_job(name))
             weights = world.task(1, None)
             again = make_world(world.job)

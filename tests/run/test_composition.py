@@ -115,6 +115,22 @@ def test_exemplar_budgets_above_half_of_the_labels_are_a_warning(
     assert exemplar_warning(compose(parse_job(document), Place(tmp_path))) == (warning,)
 
 
+def test_an_algorithm_that_leaks_says_so_in_the_run_and_in_its_record(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    composition = compose(parse_job(document), Place(tmp_path))
+    assert not any("leaks" in warning for warning in composition.warnings())
+    document["spec"]["algorithm"] = {
+        "name": "glfc",
+        "parameters": {"proxyServer": "reconstruct", "acceptPrivacyRisk": True},
+    }
+    composition = compose(parse_job(document), Place(tmp_path))
+    (warning,) = [warning for warning in composition.warnings() if "leaks" in warning]
+    assert "proxyServer: reconstruct of glfc leaks by design" in warning
+    record = Recorder(composition, environment("in-process", "engram run")).record(History(), "running")
+    assert warning in record.notes
+
+
 def history() -> History:
     part = WorkerRound(outcome="accepted", samples=4, metrics={"steps": 3.0}, bytes_down=100, bytes_up=50)
     rounds = [

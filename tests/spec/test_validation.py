@@ -76,8 +76,8 @@ BAD = [
         "{algorithm: {name: my.module.Name}}",
         "spec.algorithm.name: 'my.module.Name' is neither an algorithm of engram nor a dotted path:"
         " write one of: "
-        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl; or package.module:Class, such as "
-        "my_package.my_module:MyName",
+        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, glfc, lga, bic; or package.module:Class, "
+        "such as my_package.my_module:MyName",
     ),
     ("{algorithm: {name: 'my-module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
     ("{algorithm: {name: 'my..module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
@@ -95,7 +95,8 @@ BAD = [
     (
         "{algorithm: {name: replay, parameters: {temperature: 5}}}",
         "spec.algorithm.parameters.temperature: unknown parameter: "
-        "replay takes exemplarsPerWorker, weightAlignment; temperature belongs to fedlwf, icarl",
+        "replay takes exemplarsPerWorker, classifierCorrection, heldOutShare, weightAlignment; temperature "
+        "belongs to fedlwf, icarl, bic",
     ),
     (
         "{algorithm: {parameters: {mu: 5}}}",
@@ -119,6 +120,25 @@ BAD = [
     (
         "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 3}}, tasks: {count: 2}}",
         "3 is less than one exemplar for each of the job's 4 classes: write at least 4, or 0 for none",
+    ),
+    (
+        "{algorithm: {name: bic, parameters: {exemplarsPerWorker: 40}}}",
+        "spec.algorithm.parameters.heldOutShare: leaves bic 8 of 40 exemplars, less than one for each of the "
+        "job's 10 classes: write exemplarsPerWorker: 50 or more, or another classifierCorrection",
+    ),
+    (
+        "{algorithm: {name: lga, parameters: {proxyServer: reconstruct}}}",
+        "spec.algorithm.parameters.proxyServer: reconstruct lets the aggregator rebuild images of the "
+        "workers: write acceptPrivacyRisk: true beside it if it may, or proxyServer: none",
+    ),
+    (
+        "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 0, classifierCorrection: bic}}}",
+        "leaves bic 0 of 0 exemplars",
+    ),
+    (
+        "{algorithm: {name: replay, parameters: {weightAlignment: false, classifierCorrection: align}}}",
+        "spec.algorithm.parameters.weightAlignment: contradicts classifierCorrection: align: remove one of "
+        "them",
     ),
     (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
@@ -339,6 +359,7 @@ GOOD = [
     "{algorithm: {name: 'm:A', parameters: {anything: [1, {a: b}]}}}",
     "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 0, weightAlignment: off}}}",
     "{algorithm: {name: fedprox, parameters: {mu: 1}}}",
+    "{algorithm: {name: glfc, parameters: {proxyServer: reconstruct, acceptPrivacyRisk: true}}}",
     "{model: {name: cnn, parameters: {channels: [8, 16, 32], dense: 64}}}",
     "{aggregation: {name: krum}, workers: [{replicas: 5}]}",
     "{aggregation: {name: krum, clientFraction: 0.5}, workers: [{replicas: 9}]}",
