@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engram.federation.messages import Shared, Tensors
@@ -22,9 +25,9 @@ class Teacher:
         self._weights: Tensors = {}
         self._network: Network | None = None
 
-    def keep(self, weights: Tensors) -> None:
-        """Aggregator: take a task's final weights, by value."""
-        self._weights = copied(weights)
+    def keep(self, weights: Tensors, momentum: float = 0.0) -> None:
+        """Aggregator: take a task's final weights by value, or momentum x teacher + (1 - momentum) x them."""
+        self._weights = blended(self._weights, weights, momentum)
 
     def shared(self, round: int) -> Shared:
         """Aggregator: the group that goes down with training rounds."""
@@ -57,3 +60,16 @@ class Teacher:
         with torch.no_grad():
             answers: Tensor = self._network(images)
         return answers
+
+
+def blended(old: Tensors, new: Tensors, momentum: float) -> dict[str, NDArray[Any]]:
+    """Return momentum x old + (1 - momentum) x new by value; rows that the head has grown since are `new`'s.
+
+    Integer buffers are never averaged: they are `new`'s, too.
+    """
+    result = copied(new)
+    for name, array in result.items():
+        if momentum and name in old and array.dtype.kind == "f":
+            part = array[: len(old[name])] if array.shape != old[name].shape else array
+            part[...] = momentum * old[name] + (1 - momentum) * part
+    return result

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from engram.spec.algorithms import ALGORITHMS, ExemplarParameters, GlfcParameters, ReplayParameters
+from engram.spec.algorithms import (
+    ALGORITHMS,
+    ExemplarParameters,
+    GlfcParameters,
+    ReplayParameters,
+    SemiFciParameters,
+)
 from engram.spec.base import Spec
 from engram.spec.job import JobSpec
 from engram.spec.problems import Problem
@@ -21,6 +27,9 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     if parameters is None:
         return
     yield from _check_exemplars(spec, parameters)
+    yield from _check_unlabelled(spec, parameters)
+    if isinstance(parameters, SemiFciParameters):
+        yield from _check_helpers(spec, parameters)
     if isinstance(parameters, ExemplarParameters):
         yield from _check_correction(spec, parameters)
     if isinstance(parameters, GlfcParameters):
@@ -61,6 +70,34 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
             f"{FIELD}.exemplarsPerWorker",
             f"{budget} is less than one exemplar for each of the job's {classes} classes",
             f"write at least {classes}{none}",
+        )
+
+
+def _check_unlabelled(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
+    """Where every label is visible nothing is left to guess."""
+    if not getattr(parameters, "needs_unlabelled", False):
+        return
+    ratio = spec.dataset.label_ratio
+    held = [
+        ratio if group.dataset.label_ratio is None else group.dataset.label_ratio for group in spec.workers
+    ]
+    if all(share == 1 for share in held):
+        yield Problem(
+            "spec.dataset.labelRatio",
+            f"is 1, so there are no unlabelled data, which {spec.algorithm.name} needs",
+            "write a labelRatio below 1, or algorithm.parameters.unlabelledWeight: 0",
+        )
+
+
+def _check_helpers(spec: JobSpec, parameters: SemiFciParameters) -> Iterator[Problem]:
+    """Helpers are other workers; the default takes as many as there are."""
+    workers = sum(group.replicas for group in spec.workers)
+    asked = "helpers" in parameters.model_fields_set
+    if asked and parameters.helpers > workers - 1 and spec.dataset.partition.method != "local":
+        yield Problem(
+            f"{FIELD}.helpers",
+            f"{parameters.helpers} are more than the other workers: there are {workers}",
+            f"write at most {workers - 1}",
         )
 
 

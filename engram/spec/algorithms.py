@@ -16,10 +16,38 @@ class NoParameters(Spec):
     """Takes no parameters."""
 
 
-class JointParameters(Spec):
+class PseudoLabelParameters(Spec):
+    """What every algorithm has that learns from its own guesses about unlabelled images."""
+
+    unlabelled_weight: float = Field(
+        1.0,
+        ge=0,
+        le=10_000,
+        description="Weight of the loss on pseudo-labels; 0: unlabelled data are not used.",
+    )
+    threshold: float = Field(
+        0.9, gt=0, le=1, description="Probability (tau) from which a pseudo-label is believed."
+    )
+    warmup_rounds: int = Field(
+        1, ge=0, le=100_000, description="First rounds of each task without pseudo-labels."
+    )
+
+    @property
+    def needs_unlabelled(self) -> bool:
+        """Whether there must be unlabelled data for the parameters to make sense."""
+        return self.unlabelled_weight > 0
+
+
+class JointParameters(PseudoLabelParameters):
     """joint: train on all data so far."""
 
     upfront: bool = Field(False, description="true: all classes from round 1, tasks x roundsPerTask rounds.")
+    unlabelled_weight: float = Field(
+        0.0,
+        ge=0,
+        le=10_000,
+        description="Weight of the loss on pseudo-labels; 0: unlabelled data are not used.",
+    )
 
 
 class FedProxParameters(Spec):
@@ -161,6 +189,62 @@ class BicParameters(ExemplarParameters):
     )
 
 
+class SemiFciParameters(ExemplarParameters, PseudoLabelParameters):
+    """semifci: pseudo-labels agreed on with helpers, compensated loss, fusion with the best old model."""
+
+    classifier_correction: Literal["none", "align", "bic"] = Field(
+        "align",
+        description="After each task: align shrinks the head's rows of new classes to the mean norm of old "
+        "ones, if longer; bic fits a factor and an offset of their scores on held-out samples.",
+    )
+
+    helpers: int = Field(
+        2,
+        ge=0,
+        le=100,
+        description="Helper models (H) that go down to each worker with a round, at most one less than there "
+        "are workers; 0: none.",
+    )
+    helper_choice: Literal["similar", "random"] = Field(
+        "similar",
+        description="similar: the workers whose models answer most alike on a common probe of noise.",
+    )
+    agreement: Literal["votes", "required", "proposal"] = Field(
+        "votes",
+        description="votes: the class with most of the H + 1 votes; required: only where all agree; "
+        "proposal: mean probability plus the own vote, which no helper can overturn.",
+    )
+    thresholds: Literal["fixed", "adaptive"] = Field(
+        "fixed",
+        description="adaptive: lower for classes that are seldom accepted (FlexMatch).",
+    )
+    candidates: Literal["seen", "task"] = Field(
+        "seen",
+        description="Classes that a pseudo-label may name. task: those of the current task only, where it is "
+        "known that unlabelled images are of no other.",
+    )
+    compensation_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Weight (lambda_2) of the compensated loss of labelled samples, beside 1 - lambda_2 of "
+        "their plain cross-entropy.",
+    )
+    fusion_weight: float = Field(
+        1.0, ge=0, le=10_000, description="Weight (lambda_3) of distillation from the best old model."
+    )
+    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
+    best_momentum: float = Field(
+        0.0, ge=0, lt=1, description="Share (alpha) of the best old model that stays at a task's end."
+    )
+
+
+class FedCiMatchParameters(SemiFciParameters):
+    """fedcimatch: semifci without helpers: FixMatch with glfc's compensation."""
+
+    helpers: int = Field(0, ge=0, le=0, description="Always 0.")
+
+
 ALGORITHMS: dict[str, type[Spec]] = {
     "finetune": NoParameters,
     "joint": JointParameters,
@@ -172,4 +256,6 @@ ALGORITHMS: dict[str, type[Spec]] = {
     "glfc": GlfcParameters,
     "lga": LgaParameters,
     "bic": BicParameters,
+    "semifci": SemiFciParameters,
+    "fedcimatch": FedCiMatchParameters,
 }

@@ -184,13 +184,15 @@ def make_world(make_job: MakeJob, dataset: DataSet) -> MakeWorld:
                 # Uneven: worker w holds every (w + 2)-th sample, some of which others hold too.
                 every = [np.arange(c * PER_CLASS, (c + 1) * PER_CLASS) for c in classes]
                 mine = np.concatenate(every)[identity.position :: identity.position + 2]
+                every_th = round(1 / job.spec.dataset.label_ratio)
                 place = (identity.position, number)
                 if place in empty:
                     parts.append(TaskShare(nothing, nothing))
                 elif place in unlabelled:
                     parts.append(TaskShare(nothing, mine))
                 else:
-                    parts.append(TaskShare(mine, nothing))
+                    shown = np.arange(len(mine)) % every_th == 0
+                    parts.append(TaskShare(mine[shown], mine[~shown]))
             shares.append(WorkerShare(identity.name, tuple(parts)))
         split = Split(tasks, tuple(shares), np.arange(len(dataset.test.labels)), False, "digest")
         workers = {

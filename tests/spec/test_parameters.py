@@ -59,7 +59,7 @@ def test_every_default_is_valid_in_a_file(part: str) -> None:
                 "apiVersion": "engram.dev/v1alpha1",
                 "kind": "FederatedIncrementalJob",
                 "metadata": {"name": "a"},
-                "spec": {part: written, "workers": [{"replicas": 5}]},
+                "spec": {part: written, "workers": [{"replicas": 5}], "dataset": {"labelRatio": 0.5}},
             }
         )
 

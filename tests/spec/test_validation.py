@@ -76,7 +76,8 @@ BAD = [
         "{algorithm: {name: my.module.Name}}",
         "spec.algorithm.name: 'my.module.Name' is neither an algorithm of engram nor a dotted path:"
         " write one of: "
-        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, glfc, lga, bic; or package.module:Class, "
+        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, glfc, lga, bic, semifci, fedcimatch; "
+        "or package.module:Class, "
         "such as my_package.my_module:MyName",
     ),
     ("{algorithm: {name: 'my-module:Name'}}", "is neither an algorithm of engram nor a dotted path"),

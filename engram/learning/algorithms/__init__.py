@@ -16,6 +16,7 @@ from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.lga import Lga
 from engram.learning.algorithms.replay import Replay
+from engram.learning.algorithms.semifci import FedCiMatch, SemiFci
 from engram.spec import FederatedIncrementalJob
 from engram.spec.dotted import load_dotted, own_code
 
@@ -30,6 +31,8 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "glfc": Glfc,
     "lga": Lga,
     "bic": Bic,
+    "semifci": SemiFci,
+    "fedcimatch": FedCiMatch,
 }
 
 
