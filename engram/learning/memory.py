@@ -35,6 +35,19 @@ def herding(features: Tensor, count: int) -> list[int]:
     return chosen
 
 
+def herding_first(features: Tensor, count: int, preferred: int) -> list[int]:
+    """Return up to `count` positions: herding among the first `preferred`, then among all of them.
+
+    For samples with labels before those with pseudo-labels: what is sure comes first, and what comes last
+    goes first when the quota shrinks.
+    """
+    chosen = herding(features[:preferred], count)
+    if len(chosen) < count:
+        known = set(chosen)
+        chosen += [place for place in herding(features, count) if place not in known]
+    return chosen[:count]
+
+
 class Memory:
     """A worker's exemplars: positions in the training set by label id, best first.
 
@@ -61,11 +74,17 @@ class Memory:
         counts = [len(kept) for kept in self.positions.values()]
         return np.repeat(np.array(list(self.positions), np.int64), counts)
 
-    def learn(self, candidates: Mapping[int, tuple[Indices, Tensor]], seen: int) -> None:
+    def learn(
+        self,
+        candidates: Mapping[int, tuple[Indices, Tensor]],
+        seen: int,
+        preferred: Mapping[int, int] | None = None,
+    ) -> None:
         """Shrink the classes held to the quota for `seen` classes and choose exemplars of new ones.
 
-        `candidates` maps a label id to the positions of its labelled samples and their features [n, d].
-        Shrinking keeps the first ones, which herding made the best (algorithm 5).
+        `candidates` maps a label id to the positions of its samples and their features [n, d]; of these the
+        first `preferred` are taken before the others (default: all are alike). Shrinking keeps the first
+        ones, which herding made the best (algorithm 5).
         """
         quota = self.quota(seen)
         if quota == 0:
@@ -73,7 +92,8 @@ class Memory:
         self.positions = {label: kept[:quota] for label, kept in self.positions.items()}
         for label, (positions, features) in candidates.items():
             if len(positions):
-                self.positions[label] = positions[herding(features, quota)]
+                first = len(positions) if preferred is None else preferred[label]
+                self.positions[label] = positions[herding_first(features, quota, first)]
 
     def state(self) -> Tensors:
         """Return the exemplars as arrays of the smallest integer type that holds them."""

@@ -22,6 +22,12 @@ class PseudoLabels(NamedTuple):
     """[u], bool: sure enough to be learned from."""
 
 
+def within(logits: Tensor, barred: int) -> Tensor:
+    """Return probabilities [u, rows] over the rows from `barred` on; the rows before get 0."""
+    allowed = torch.arange(logits.shape[1], device=logits.device) >= barred
+    return logits.float().masked_fill(~allowed, -torch.inf).softmax(dim=1)
+
+
 def agreed(own: Tensor, helpers: Tensor, rule: Agreement, threshold: float | Tensor) -> PseudoLabels:
     """Return what the own model and `helpers` take images for, section 3.4 of the project's proposal.
 

@@ -5,6 +5,7 @@ data (Sohn et al. 2020, "FixMatch", algorithm 1).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,19 @@ from engram.data.types import Indices
 from engram.learning.context import Batch, LocalContext
 from engram.learning.pseudo import PseudoLabelCount, PseudoLabels, agreed, consistency
 from engram.spec.algorithms import PseudoLabelParameters
+
+
+class Passed(NamedTuple):
+    """A batch that has gone through the network."""
+
+    labelled: Tensor
+    """Logits of the labelled images [b, rows]."""
+    unlabelled: Tensor
+    """Logits of the strongly augmented unlabelled ones [u, rows]."""
+    strong: Tensor
+    """Those images."""
+    loss: Tensor
+    """The weighted loss on their pseudo-labels."""
 
 
 class SelfTraining:
@@ -35,23 +49,23 @@ class SelfTraining:
         """Start counting a round."""
         self._count = PseudoLabelCount()
 
-    def forward(
-        self, context: LocalContext, batch: Batch, judge: Callable[[Tensor], PseudoLabels]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the logits of the labelled images [b, rows] and the weighted loss on pseudo-labels.
+    def forward(self, context: LocalContext, batch: Batch, judge: Callable[[Tensor], PseudoLabels]) -> Passed:
+        """Pass a batch through the network, labelled and unlabelled images together.
 
         `judge` is asked without gradient what weakly augmented images are; the strongly augmented ones are
-        to be taken for the same. Both kinds go through the network together.
+        to be taken for the same.
         """
         labelled = len(batch.images)
         if len(batch.unlabelled) == 0:
             logits: Tensor = context.network(batch.images)
-            return logits, logits.new_zeros(())
+            return Passed(logits, logits[labelled:], batch.unlabelled, logits.new_zeros(()))
         with torch.no_grad():
             pseudo = judge(context.weak(batch.unlabelled))
         self._count.add(pseudo, batch.hidden)
-        logits = context.network(torch.cat([batch.images, context.strong(batch.unlabelled)]))
-        return logits[:labelled], self._parameters.unlabelled_weight * consistency(logits[labelled:], pseudo)
+        strong = context.strong(batch.unlabelled)
+        logits = context.network(torch.cat([batch.images, strong]))
+        loss = self._parameters.unlabelled_weight * consistency(logits[labelled:], pseudo)
+        return Passed(logits[:labelled], logits[labelled:], strong, loss)
 
     def own_opinion(self, context: LocalContext, images: Tensor) -> PseudoLabels:
         """Return what the network in training takes images for: FixMatch's pseudo-labels."""

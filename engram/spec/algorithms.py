@@ -245,6 +245,36 @@ class FedCiMatchParameters(SemiFciParameters):
     helpers: int = Field(0, ge=0, le=0, description="Always 0.")
 
 
+class DiscMatchParameters(PseudoLabelParameters):
+    """discmatch: icarl with task-wise pseudo-labels, pseudo-labelled exemplars and a linear discriminant."""
+
+    exemplars_per_worker: int = Field(
+        50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
+    )
+    threshold: float = Field(
+        0.95, gt=0, le=1, description="Probability (tau) from which a pseudo-label is believed."
+    )
+    candidates: Literal["seen", "task"] = Field(
+        "task",
+        description="Classes that a pseudo-label may name. task: those of the current task only, where it is "
+        "known that unlabelled images are of no other.",
+    )
+    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
+    strength: float = Field(1.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
+    distil_unlabelled: bool = Field(
+        True, description="Distil on the unlabelled images too, not on labelled samples and exemplars alone."
+    )
+    pseudo_exemplars: bool = Field(
+        True, description="Fill the budget that labelled samples leave with pseudo-labelled ones."
+    )
+    classifier: Literal["discriminant", "means"] = Field(
+        "discriminant", description="means: nearest mean of the exemplars, as icarl."
+    )
+    shrinkage: float = Field(
+        0.1, gt=0, le=1, description="Share of the identity in the discriminant's covariance."
+    )
+
+
 ALGORITHMS: dict[str, type[Spec]] = {
     "finetune": NoParameters,
     "joint": JointParameters,
@@ -258,4 +288,5 @@ ALGORITHMS: dict[str, type[Spec]] = {
     "bic": BicParameters,
     "semifci": SemiFciParameters,
     "fedcimatch": FedCiMatchParameters,
+    "discmatch": DiscMatchParameters,
 }

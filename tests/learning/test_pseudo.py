@@ -13,6 +13,7 @@ from engram.learning.pseudo import (
     PseudoLabels,
     agreed,
     consistency,
+    within,
 )
 
 
@@ -64,6 +65,12 @@ class TestAgreement:
         own = rows([0.7, 0.3], [0.3, 0.7])
         pseudo = agreed(own, torch.empty(0, 2, 2), "votes", torch.tensor([0.6, 0.8]))
         assert pseudo.accepted.tolist() == [True, False]
+
+
+def test_within_leaves_only_rows_from_the_first_allowed_on() -> None:
+    logits = torch.tensor([[5.0, 0.0, 0.0]])
+    assert torch.allclose(within(logits, 1), torch.tensor([[0.0, 0.5, 0.5]]))
+    assert torch.allclose(within(logits, 0), logits.softmax(1))
 
 
 class TestConsistency:

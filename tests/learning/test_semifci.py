@@ -13,7 +13,7 @@ from engram.errors import ConfigurationError
 from engram.federation.messages import Tensors
 from engram.learning.algorithm import TaskScope
 from engram.learning.algorithms import build_algorithm
-from engram.learning.algorithms.semifci import SemiFci, within
+from engram.learning.algorithms.semifci import SemiFci
 from engram.learning.helpers import KNOWN, MASKS
 from engram.learning.teacher import blended
 from engram.spec.algorithms import SemiFciParameters
@@ -94,12 +94,6 @@ def test_the_labelled_loss_by_hand() -> None:
         found = algorithm._classification(scope, chances.log(), targets)
         assert torch.allclose(found, (factors * costs).mean(), atol=1e-6)
     assert algorithm._classification(scope, torch.empty(0, 3), targets[:0]) == 0
-
-
-def test_within_leaves_only_rows_from_the_first_allowed_on() -> None:
-    logits = torch.tensor([[5.0, 0.0, 0.0]])
-    assert torch.allclose(within(logits, 1), torch.tensor([[0.0, 0.5, 0.5]]))
-    assert torch.allclose(within(logits, 0), logits.softmax(1))
 
 
 class TestExchange:

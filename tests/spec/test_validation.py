@@ -8,6 +8,7 @@ import pytest
 
 from engram.errors import ConfigurationError
 from engram.spec import FederatedIncrementalJob, load_yaml, parse_job
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.validation import sampled_workers
 
 Parse = Callable[[str], FederatedIncrementalJob]
@@ -76,9 +77,7 @@ BAD = [
         "{algorithm: {name: my.module.Name}}",
         "spec.algorithm.name: 'my.module.Name' is neither an algorithm of engram nor a dotted path:"
         " write one of: "
-        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, glfc, lga, bic, semifci, fedcimatch; "
-        "or package.module:Class, "
-        "such as my_package.my_module:MyName",
+        f"{', '.join(ALGORITHMS)}; or package.module:Class, such as my_package.my_module:MyName",
     ),
     ("{algorithm: {name: 'my-module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
     ("{algorithm: {name: 'my..module:Name'}}", "is neither an algorithm of engram nor a dotted path"),

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from engram.errors import ConfigurationError
 from engram.learning.algorithm import Algorithm
 from engram.learning.algorithms.bic import Bic
+from engram.learning.algorithms.discmatch import DiscMatch
 from engram.learning.algorithms.fedewc import FedEwc
 from engram.learning.algorithms.fedlwf import FedLwf
 from engram.learning.algorithms.fedprox import FedProx
@@ -33,6 +34,7 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "bic": Bic,
     "semifci": SemiFci,
     "fedcimatch": FedCiMatch,
+    "discmatch": DiscMatch,
 }
 
 

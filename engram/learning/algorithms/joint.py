@@ -52,10 +52,10 @@ class Joint(Algorithm):
 
     def loss(self, context: LocalContext, batch: Batch) -> Tensor:
         """Return cross-entropy + the loss on pseudo-labels."""
-        logits, unlabelled = self.training.forward(
+        passed = self.training.forward(
             context, batch, lambda images: self.training.own_opinion(context, images)
         )
-        return losses.cross_entropy(logits, batch.targets) + unlabelled
+        return losses.cross_entropy(passed.labelled, batch.targets) + passed.loss
 
     def end_round(self, context: LocalContext) -> Tensors:
         """Report how pseudo-labels did."""

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from engram.data.types import Indices, WorkerShare
@@ -27,7 +26,7 @@ from engram.learning import losses
 from engram.learning.algorithm import Batch, GlobalContext, LocalContext, TaskScope
 from engram.learning.algorithms.replay import Replay
 from engram.learning.helpers import KNOWN, HelperChoice, Helpers
-from engram.learning.pseudo import AdaptiveThreshold, PseudoLabels, agreed
+from engram.learning.pseudo import AdaptiveThreshold, PseudoLabels, agreed, within
 from engram.learning.self_training import SelfTraining
 from engram.learning.teacher import Teacher
 from engram.learning.tensors import prefixed, unprefixed
@@ -69,12 +68,10 @@ class SemiFci(Replay):
 
     def loss(self, context: LocalContext, batch: Batch) -> Tensor:
         """Return lambda_1 L_u + lambda_2 L_C + (1 - lambda_2) x cross-entropy + lambda_3 L_F."""
-        logits, unlabelled = self.training.forward(
-            context, batch, lambda images: self._judge(context, images)
-        )
-        loss = unlabelled + self._classification(context.scope, logits, batch.targets)
+        passed = self.training.forward(context, batch, lambda images: self._judge(context, images))
+        loss = passed.loss + self._classification(context.scope, passed.labelled, batch.targets)
         if self.parameters.fusion_weight:
-            loss = loss + self.parameters.fusion_weight * self.teacher.loss(logits, batch.images)
+            loss = loss + self.parameters.fusion_weight * self.teacher.loss(passed.labelled, batch.images)
         return loss
 
     def _classification(self, scope: TaskScope, logits: Tensor, targets: Tensor) -> Tensor:
@@ -147,9 +144,3 @@ class FedCiMatch(SemiFci):
     """semifci with H = 0: FixMatch's pseudo-labels with glfc's compensation."""
 
     Parameters: ClassVar[type[Spec]] = FedCiMatchParameters
-
-
-def within(logits: Tensor, barred: int) -> Tensor:
-    """Return probabilities [u, rows] over the rows from `barred` on; the rows before get 0."""
-    allowed = torch.arange(logits.shape[1], device=logits.device) >= barred
-    return logits.float().masked_fill(~allowed, -torch.inf).softmax(dim=1)
