@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
-	generate format benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
+	generate format benchmark benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ generate: install ## Make the CRD and the field reference again from the types, 
 format: install ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+benchmark: install ## Every algorithm at five label ratios with five seeds (hours; resumes what runs/fashion-fcil-20 holds)
+	$(BIN)/python benchmarks/fashion_fcil_20.py --keep runs/fashion-fcil-20 \
+		--json docs/benchmark/fashion-fcil-20.json --page docs/benchmark.md
 
 benchmark-reference: install ## Accuracy and forget rate of every algorithm against the bars of the README
 	$(BIN)/python benchmarks/reference.py

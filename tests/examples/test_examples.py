@@ -17,8 +17,8 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SHRUNK = ("--set", "training.roundsPerTask=1", "--set", "training.localSteps=2")
 
 
-def test_there_are_all_eight_in_order() -> None:
-    assert [path.name[:2] for path in FILES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+def test_there_are_all_nine_in_order() -> None:
+    assert [path.name[:2] for path in FILES] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,0 +1,223 @@
+"""The command: what is run, what of earlier results stays, and where the results go."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fcil import figures, merging, page, running
+from benchmarks.fcil.bars import judge
+from benchmarks.fcil.cells import Cell, Key, cells_of
+from benchmarks.fcil.rows import Row, load, save
+from benchmarks.fcil.table import Table
+from benchmarks.fcil.variants import (
+    BENCHMARKS,
+    VARIANTS,
+    Benchmark,
+    Variant,
+    benchmark_called,
+    chosen,
+)
+from engram.errors import ConfigurationError
+from engram.report.formats import number, share
+from engram.run.facts import environment
+
+QUICK, QUICK_VARIANTS, QUICK_SEEDS = "digits", "finetune;replay", (0, 1)
+"""Less than a minute: is everything in place?"""
+
+PROGRAM = "python benchmarks/fashion_fcil_20.py"
+FACTS = {"engram", "python", "torch", "numpy", "platform", "cpu", "cores"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    found = argparse.ArgumentParser(
+        prog=PROGRAM, description="Accuracy and forgetting of every algorithm at several label ratios."
+    )
+    add = found.add_argument
+    add("--benchmark", choices=names, default=names[0], help="default: %(default)s")
+    add("--quick", action="store_true", help="digits, finetune and replay, two seeds")
+    add("--only", metavar="NAMES", default="", help="variants, split by ';' (--list)")
+    add("--ratios", metavar="R,R", default="", help="label ratios instead of the benchmark's")
+    add("--seeds", metavar="N,N", default="", help="seeds, such as 10,11,12 for choosing a setting")
+    add("--data", type=Path, metavar="DIR", help="folder of the data (spec.dataset.path)")
+    add("--keep", type=Path, metavar="DIR", help="keep runs there; what is finished there is not run again")
+    add("--json", type=Path, metavar="FILE", help="write the rows; FILE's other rows stay")
+    add("--page", type=Path, metavar="FILE", help="put tables into FILE, figures into images/ beside it")
+    add("--jobs", type=int, default=2, help="runs at a time; default: %(default)s")
+    add("--drop-stale", action="store_true", help="drop rows of FILE that other code made")
+    add(
+        "--confirm",
+        action="store_true",
+        help="keep rows of FILE without running them again; those that other code made only if two of each "
+        "variant, run again, give the same accuracy matrix bit for bit",
+    )
+    add("--list", action="store_true", help="list the variants and end")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print and write; return 1 when a bar is missed, or when a whole run does not measure it."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        return _list()
+    benchmark = benchmark_called(QUICK if options.quick else options.benchmark)
+    cells = _cells(options, benchmark)
+    before, old = load(options.json) if options.json else ({}, [])
+    _check(options, benchmark, cells, before, old)
+    started = time.monotonic()
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
+        rows = _rows(options, Path(folder).resolve(), cells, before, old, started)
+    table = Table(benchmark.name, rows)
+    _print(table)
+    if options.page is not None:
+        facts = _facts(before, rows, started)
+        pictures = figures.draw(options.page.parent / "images", table)
+        lines = [f"![{path.stem}](images/{path.name})" for path in pictures]
+        page.write(options.page, benchmark.name, page.section(facts, rows, benchmark.name, lines))
+    whole = not (options.quick or options.only or options.ratios or options.seeds)
+    verdicts = {one.verdict for one in judge(table)}
+    return int("missed" in verdicts or (whole and "not measured" in verdicts))
+
+
+def _rows(
+    options: argparse.Namespace,
+    folder: Path,
+    cells: Sequence[Cell],
+    before: Mapping[str, Any],
+    old: Sequence[Row],
+    started: float,
+) -> list[Row]:
+    """Run what is to be run, saving after each grid; return all rows, those that stay among them."""
+    if options.confirm:
+        stay = merging.confirmed(
+            cells[0].benchmark, old, lambda some: running.run(folder, some, jobs=options.jobs)
+        )
+        known = {row.key for row in stay}
+        cells = [cell for cell in cells if cell.key not in known]
+        lost = {row.key for row in old} - known - {cell.key for cell in cells}
+        if lost and not options.drop_stale:
+            names = "; ".join(sorted({key[1] for key in lost}))
+            raise SystemExit(f"rows of other code that were not confirmed: {names}. Run them, too (--only)")
+    else:
+        stay = merging.kept(cells[0].benchmark, old, {cell.key for cell in cells}, drop=options.drop_stale)
+
+    def write(found: Mapping[Key, Row]) -> None:
+        if options.json is not None:
+            rows = [*stay, *found.values()]
+            save(options.json, _facts(before, rows, started), rows)
+
+    found = running.run(folder, cells, jobs=options.jobs, after=write)
+    write(found)
+    return [*stay, *found.values()]
+
+
+def _cells(options: argparse.Namespace, benchmark: Benchmark) -> list[Cell]:
+    """Return what the options ask for; raises SystemExit for what there is not."""
+    names = QUICK_VARIANTS if options.quick else options.only
+    wanted = chosen([name.strip() for name in names.split(";") if name.strip()])
+    unknown = [variant.name for variant in wanted if not variant.known]
+    if unknown:
+        print(f"left out, this version of engram does not have them: {', '.join(unknown)}", flush=True)
+    if options.data is not None:
+        benchmark = benchmark.at(str(options.data.resolve()))
+    seeds = QUICK_SEEDS if options.quick else _numbers(options.seeds, int) or benchmark.seeds
+    ratios = _numbers(options.ratios, float) or benchmark.ratios
+    cells = cells_of(benchmark, [variant for variant in wanted if variant.known], ratios, seeds)
+    try:
+        for cell in cells:
+            cell.job()
+    except ConfigurationError as error:
+        raise SystemExit(str(error)) from error
+    if not cells:
+        raise SystemExit("nothing to run")
+    return cells
+
+
+def _check(
+    options: argparse.Namespace,
+    benchmark: Benchmark,
+    cells: Sequence[Cell],
+    before: Mapping[str, Any],
+    old: Sequence[Row],
+) -> None:
+    """Refuse what would spoil a file or a page of results. Raises SystemExit."""
+    seeds = {cell.seed for cell in cells} | {row.seed for row in old}
+    others = sorted(seeds - set(benchmark.seeds))
+    if others and (options.page is not None or len(others) < len(seeds)):
+        raise SystemExit(
+            f"seeds {', '.join(map(str, others))} are for choosing settings: write them into a file of their "
+            f"own, without --page; published are {', '.join(map(str, benchmark.seeds))}"
+        )
+    if {row.benchmark for row in old} - {benchmark.name}:
+        raise SystemExit(f"{options.json} holds another benchmark: name a file for {benchmark.name}")
+    if not options.drop_stale:
+        merging.check_machine(before, environment("", ""), running.SAME)
+
+
+def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> dict[str, Any]:
+    """Return what the file says beside its rows; `history` has the commands that made it."""
+    benchmark = rows[0].benchmark
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    this = {
+        "command": shlex.join(["python", *sys.argv]),
+        "time": now,
+        "seconds": round(time.monotonic() - started),
+    }
+    names = {row.algorithm for row in rows}
+    return {
+        "command": f"{PROGRAM} --benchmark {benchmark}",
+        **environment("in-process", "").model_dump(include=FACTS),
+        "time": now,
+        "history": [*before.get("history", []), this],
+        "variants": {variant.name: _described(variant) for variant in VARIANTS if variant.name in names},
+    }
+
+
+def _described(variant: Variant) -> dict[str, Any]:
+    parts = {"parameters": dict(variant.parameters), "settings": dict(variant.settings)}
+    return {"algorithm": variant.algorithm, **{name: part for name, part in parts.items() if part}}
+
+
+def _print(table: Table) -> None:
+    """Print means and verdicts."""
+    columns = ("labels", 6), ("n", 2), ("accuracy %", 12), ("forget", 7), ("newest", 7), ("CPU s", 6)
+    print(" ".join([f"\n{'algorithm':32}", *(title.rjust(width) for title, width in columns)]))
+    for name in table.variants:
+        for ratio in (ratio for ratio in table.ratios if table.of(name, ratio)):
+            accuracy, forgot = table.mean(name, ratio), table.mean(name, ratio, "forget_rate")
+            newest = table.mean(name, ratio, "newest_task_accuracy")
+            error = "" if accuracy.error is None else f" ± {100 * accuracy.error:.1f}"
+            cells = [
+                f"{name:32} {share(ratio, 0):>6} {accuracy.n:>2}",
+                f"{100 * (accuracy.mean or 0):.1f}{error}".rjust(12),
+                ("-" if forgot.mean is None else number(100 * forgot.mean)).rjust(7),
+                number(100 * (newest.mean or 0)).rjust(7),
+                number(table.mean(name, ratio, "cpu_seconds").mean, 0).rjust(6),
+            ]
+            print(" ".join(cells))
+    print()
+    for one in judge(table):
+        print(f"{one.verdict.upper() if one.verdict == 'missed' else one.verdict}: {one.bar}  {one.found}")
+
+
+def _list() -> int:
+    for variant in VARIANTS:
+        told = " ".join(f"{key}={value}" for key, value in {**variant.parameters, **variant.settings}.items())
+        print(
+            f"{variant.name:32} {variant.algorithm} {told}{'' if variant.known else ' (not in this version)'}"
+        )
+    return 0
+
+
+def _numbers(text: str, kind: type[Any]) -> tuple[Any, ...]:
+    return tuple(kind(part) for part in text.split(",") if part.strip())

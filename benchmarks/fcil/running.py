@@ -1,0 +1,180 @@
+"""Runs what is missing, by `engram run --vary`, and finds again what was run before.
+
+A folder of results holds pieces: the directory of a grid, and beside it a note of the code that it was run
+by. A piece that was interrupted keeps its finished cells; the others are run anew in the next piece.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fcil.cells import Cell, Key, algorithm_of, job_digest
+from benchmarks.fcil.code import code_digest
+from benchmarks.fcil.rows import Row, row_of
+from benchmarks.fcil.variants import ROOT
+from engram.errors import ConfigurationError
+from engram.report.comparable import load_record
+from engram.report.record import Environment, Record
+from engram.run.facts import environment
+from engram.spec import parse_job
+
+SAME = ("python", "torch", "numpy", "cpu")
+"""Facts that must be equal for runs to stand in one table: other ones give other last digits and times."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Cells that are a product, which one `engram run --vary` runs."""
+
+    cells: tuple[Cell, ...]
+
+    def command(self, out: Path, jobs: int) -> list[str]:
+        """Return the command line."""
+        first = self.cells[0]
+        algorithms = [
+            json.dumps(algorithm_of(variant)) for variant in _distinct(c.variant for c in self.cells)
+        ]
+        ratios = _distinct(cell.ratio for cell in self.cells)
+        seeds = _distinct(cell.seed for cell in self.cells)
+        fixed = {**first.benchmark.settings, **first.variant.settings}
+        command = [sys.executable, "-m", "engram", "run", first.benchmark.job, "--out", str(out)]
+        command += ["--transport", "in-process", "--jobs", str(jobs)]
+        for path, value in fixed.items():
+            command += ["--set", f"{path}={json.dumps(value)}"]
+        command += ["--vary", f"dataset.labelRatio={','.join(map(str, ratios))}"]
+        command += ["--vary", f"algorithm={','.join(algorithms)}"]
+        return [*command, "--vary", f"seed={','.join(map(str, seeds))}"]
+
+
+def pieces(cells: Sequence[Cell]) -> list[Piece]:
+    """Return the cells in as few products as their gaps allow."""
+    missing: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        missing[json.dumps(dict(cell.variant.settings), sort_keys=True), cell.variant.name].append(cell)
+    alike: dict[tuple[str, tuple[tuple[float, int], ...]], list[Cell]] = defaultdict(list)
+    for (settings, _), own in missing.items():
+        for part in _products(own):
+            places = tuple(sorted((cell.ratio, cell.seed) for cell in part))
+            alike[settings, places] += part
+    return [Piece(tuple(found)) for found in alike.values()]
+
+
+def _products(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Yield the cells of one variant whole if they are all seeds at all ratios, else ratio by ratio."""
+    ratios, seeds = {cell.ratio for cell in cells}, {cell.seed for cell in cells}
+    if len(cells) == len(ratios) * len(seeds):
+        yield list(cells)
+        return
+    for ratio in sorted(ratios):
+        yield [cell for cell in cells if cell.ratio == ratio]
+
+
+def finished(folder: Path, cells: Iterable[Cell]) -> dict[Key, Row]:
+    """Return the rows of those cells that were run in `folder`: the same job, by the same code, with the same
+    versions on the same processor.
+    """
+    wanted: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        wanted[cell.digest()].append(cell)
+    here, found = environment("", ""), dict[Key, Row]()
+    for record, codes in _records(folder):
+        if not same_machine(record.environment, here):
+            continue
+        for cell in wanted.get(_digest(record), ()):
+            if codes.get(cell.variant.algorithm) == cell.code:
+                found[cell.key] = row_of(cell, record, cell.code)
+    return found
+
+
+def run(
+    folder: Path,
+    cells: Sequence[Cell],
+    *,
+    jobs: int,
+    after: Callable[[Mapping[Key, Row]], None] = lambda found: None,
+) -> dict[Key, Row]:
+    """Run the cells that are not finished in `folder`; return the rows of all.
+
+    `after` is called with the rows so far when a grid has ended.
+
+    Raises SystemExit when a cell fails, or when the code has changed under a run: its figures belong to no
+    version then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = finished(folder, cells)
+    todo = pieces([cell for cell in cells if cell.key not in found])
+    print(f"{len(found)} of {len(cells)} runs are finished; {len(todo)} grids to go", flush=True)
+    for piece in todo:
+        codes = {cell.variant.algorithm: cell.code for cell in piece.cells}
+        out = _free(folder)
+        note = out.with_suffix(".json")
+        note.write_text(json.dumps({"code": codes}, indent=1) + "\n", encoding="utf-8")
+        status = _carried_out(piece.command(out, jobs))
+        code_digest.cache_clear()
+        if codes != {cell.variant.algorithm: cell.code for cell in piece.cells}:
+            note.unlink()
+            raise SystemExit(f"the code was changed while {out} ran: its runs do not count; start again")
+        found |= finished(folder, cells)
+        after(found)
+        if status:
+            needs = piece.cells[0].benchmark.needs
+            raise SystemExit(f"the grid ended with {status}" + (f"; it needs {needs}" if needs else ""))
+    return found
+
+
+def same_machine(one: Environment, other: Environment) -> bool:
+    """Return whether figures of the two may stand in one table."""
+    return all(getattr(one, key) == getattr(other, key) for key in SAME)
+
+
+def _carried_out(command: list[str]) -> int:
+    """Run a grid, passing on one line a cell and what goes wrong; return its exit code."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("["):
+                print(line, end="", flush=True)
+    return process.returncode
+
+
+def _records(folder: Path) -> Iterator[tuple[Record, Mapping[str, str]]]:
+    """Yield the record of every finished run, and the digests of code that its piece noted."""
+    for note in sorted(folder.glob("piece-*.json")):
+        codes = json.loads(note.read_text(encoding="utf-8"))["code"]
+        for path in sorted(note.with_suffix("").glob("*/record.json")):
+            try:
+                record = load_record(path)
+            except ConfigurationError:  # of another version of engram, or cut short
+                continue
+            if record.status == "complete":
+                yield record, codes
+
+
+def _digest(record: Record) -> str:
+    """Return the job's digest by today's schema; a job that it refuses fits no cell."""
+    try:
+        return job_digest(parse_job(record.job))
+    except ConfigurationError:
+        return ""
+
+
+def _free(folder: Path) -> Path:
+    number = 1
+    while (folder / f"piece-{number:03}.json").exists() or (folder / f"piece-{number:03}").exists():
+        number += 1
+    return folder / f"piece-{number:03}"
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
