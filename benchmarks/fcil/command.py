@@ -207,7 +207,8 @@ def _print(table: Table) -> None:
             print(" ".join(cells))
     print()
     for one in judge(table):
-        print(f"{one.verdict.upper() if one.verdict == 'missed' else one.verdict}: {one.bar}  {one.found}")
+        verdict = "MISSED" if one.verdict == "missed" else one.verdict
+        print(f"{verdict}: {one.bar}" + (f"; found {one.found}" if one.found else ""))
 
 
 def _list() -> int:

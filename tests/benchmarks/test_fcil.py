@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fcil import bars, merging, page
+from benchmarks.fcil import bars, merging, page, running
 from benchmarks.fcil.bars import Bar, Bound, Gap, Margin
 from benchmarks.fcil.cells import Cell, Key, cells_of
 from benchmarks.fcil.code import closure, code_digest, digest_of
+from benchmarks.fcil.command import main
 from benchmarks.fcil.figures import draw
 from benchmarks.fcil.rows import Row, load, save
 from benchmarks.fcil.running import Piece, pieces
@@ -340,28 +341,61 @@ def test_published_settings_are_valid_jobs_that_say_where_they_differ(path: Path
     assert max(map(len, text.splitlines())) <= 120
 
 
+SMALL = replace(DIGITS, settings={"training.roundsPerTask": 1, "training.localSteps": 2, "tasks.count": 2})
+
+
 @pytest.mark.process
-def test_a_benchmark_in_pieces_runs_nothing_twice(tmp_path: Path) -> None:
-    """What a user does: one variant, the other, and the file has both; then a missed bar ends with 1."""
-    file, kept = tmp_path / "rows.json", tmp_path / "kept"
+@pytest.mark.timeout(600)
+def test_what_is_finished_is_not_run_again_unless_its_code_has_changed(tmp_path: Path) -> None:
+    seen: list[int] = []
 
-    def run(*options: str) -> str:
-        command = [sys.executable, "benchmarks/fashion_fcil_20.py", "--benchmark", "digits", "--seeds", "0"]
-        command += ["--keep", str(kept), "--json", str(file), *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def run(*variants: Variant) -> dict[Key, Row]:
+        cells = cells_of(SMALL, variants, [1.0], [0])
+        return running.run(tmp_path, cells, jobs=2, after=lambda found: seen.append(len(found)))
 
-    assert "0 of 1 runs are finished; 1 grids to go" in run("--only", "finetune")
-    first = load(file)[1]
-    assert "1 of 2 runs are finished; 1 grids to go" in run("--only", "finetune;replay")
-    both = load(file)[1]
-    assert [one.algorithm for one in both] == ["finetune", "replay"]
-    assert both[0] == first[0]
-    assert both[0].split == both[1].split
-    assert both[0].final_accuracy < 0.3 < 0.8 < both[1].final_accuracy
-    assert both[0].bytes > 0
-    assert both[0].cpu_seconds is not None
-    assert "1 of 1 runs are finished; 0 grids to go" in run("--only", "finetune")
-    assert [one.algorithm for one in load(file)[1]] == ["finetune", "replay"]
-    assert len(load(file)[0]["history"]) == 3
+    first = run(REPLAY)
+    both = run(REPLAY, UPFRONT)
+    assert seen == [1, 2]
+    replay, upfront = (both[Cell(SMALL, variant, 1.0, 0).key] for variant in (REPLAY, UPFRONT))
+    assert first == {replay.key: replay}
+    assert replay.split == upfront.split
+    assert (replay.forget_rate is None, upfront.forget_rate is None) == (False, True)
+    assert replay.bytes > 0
+    assert replay.cpu_seconds is not None
+
+    assert run(UPFRONT, REPLAY) == both
+    assert seen == [1, 2]
+    note = tmp_path / "piece-001.json"
+    note.write_text(json.dumps({"code": {"replay": "older"}}))
+    found = running.finished(tmp_path, cells_of(SMALL, [REPLAY, UPFRONT], [1.0], [0]))
+    assert set(found) == {upfront.key}
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "benchmarks/fashion_fcil_20.py", *options]
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.process
+def test_the_command_lists_its_variants() -> None:
+    listed = command("--list")
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split("  ")[0] for line in listed.stdout.splitlines()] == [one.name for one in VARIANTS]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--only", "iclar"], "no variant is called iclar"),
+        (["--seeds", "3,10"], "seeds 10 are for choosing settings"),
+        (["--seeds", "10,11", "--page", "page.md"], "seeds 10, 11 are for choosing settings"),
+        (["--benchmark", "digits", "--json", "{file}"], "holds another benchmark"),
+    ],
+)
+def test_what_would_spoil_results_is_refused_before_anything_runs(
+    options: list[str], words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.json"
+    save(file, {"command": "this"}, [row("replay", 0, 0.7)])
+    with pytest.raises(SystemExit, match=words):
+        main([option.format(file=file) for option in options])
