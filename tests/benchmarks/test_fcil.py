@@ -131,16 +131,22 @@ class TestSameRun:
 
 
 class TestPieces:
-    def test_all_that_is_missing_everywhere_is_one_grid(self) -> None:
+    def test_what_is_missing_alike_is_one_grid_of_a_ratio_unless_it_takes_long(self) -> None:
         found = pieces(cells_of(FASHION, [REPLAY, ICARL], [0.05, 0.2], [0, 1]))
-        assert [len(piece.cells) for piece in found] == [8]
+        assert [len(piece.cells) for piece in found] == [4, 4]
+        many = [replace(REPLAY, name=f"replay {number}") for number in range(20)]
+        assert [len(piece.cells) for piece in pieces(cells_of(FASHION, many, [0.2], range(5)))] == [
+            40,
+            40,
+            20,
+        ]
 
-    def test_gaps_are_filled_ratio_by_ratio_and_other_settings_apart(self) -> None:
+    def test_gaps_are_grids_of_their_own_and_so_are_other_settings(self) -> None:
         uniform = Variant("uniform", "replay", settings={"aggregation.weighting": "uniform"})
         cells = cells_of(FASHION, [REPLAY, ICARL, uniform], [0.05, 0.2], [0, 1])
         cells.remove(Cell(FASHION, ICARL, 0.2, 1))
         found = pieces(cells)
-        assert sorted(len(piece.cells) for piece in found) == [1, 2, 4, 4]
+        assert sorted(len(piece.cells) for piece in found) == [1, 2, 2, 2, 4]
         assert {cell.key for piece in found for cell in piece.cells} == {cell.key for cell in cells}
         assert all(len({str(cell.variant.settings) for cell in piece.cells}) == 1 for piece in found)
 
@@ -150,7 +156,7 @@ class TestPieces:
 
     def test_the_grid_that_engram_runs_has_exactly_these_jobs(self) -> None:
         uniform = replace(UPFRONT, settings={"aggregation.weighting": "uniform"})
-        cells = cells_of(FASHION, [uniform], [0.05, 0.2], [0, 1])
+        cells = cells_of(FASHION, [uniform], [0.05], [0, 1])
         command = Piece(tuple(cells)).command(Path("out"), 2)
         options: dict[str, list[str]] = {"--set": [], "--vary": []}
         for option, value in itertools.pairwise(command):
