@@ -49,7 +49,7 @@ class Cell:
         return {
             **self.benchmark.settings,
             **self.variant.settings,
-            "algorithm": algorithm_of(self.variant),
+            "algorithm": algorithm_of(self.variant, self.ratio),
             "dataset.labelRatio": self.ratio,
             "seed": self.seed,
         }
@@ -59,10 +59,10 @@ class Cell:
         return job_digest(self.job())
 
 
-def algorithm_of(variant: Variant) -> dict[str, Any]:
-    """Return `spec.algorithm` of a variant."""
-    parameters = {"parameters": dict(variant.parameters)} if variant.parameters else {}
-    return {"name": variant.algorithm, **parameters}
+def algorithm_of(variant: Variant, ratio: float) -> dict[str, Any]:
+    """Return `spec.algorithm` of a variant at a label ratio."""
+    parameters = {**variant.parameters, **(variant.all_labelled if ratio == 1 else {})}
+    return {"name": variant.algorithm, **({"parameters": parameters} if parameters else {})}
 
 
 def job_digest(job: FederatedIncrementalJob) -> str:
@@ -86,6 +86,7 @@ def cells_of(
         for variant in variants
         for ratio in ratios
         if not variant.ratios or ratio in variant.ratios
+        if not variant.benchmarks or benchmark.name in variant.benchmarks
         for seed in seeds
     ]
 

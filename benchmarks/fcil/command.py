@@ -184,7 +184,11 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
 
 
 def _described(variant: Variant) -> dict[str, Any]:
-    parts = {"parameters": dict(variant.parameters), "settings": dict(variant.settings)}
+    parts = {
+        "parameters": dict(variant.parameters),
+        "all_labelled": dict(variant.all_labelled),
+        "settings": dict(variant.settings),
+    }
     return {"algorithm": variant.algorithm, **{name: part for name, part in parts.items() if part}}
 
 
@@ -207,7 +211,8 @@ def _print(table: Table) -> None:
             print(" ".join(cells))
     print()
     for one in judge(table):
-        print(f"{one.verdict.upper() if one.verdict == 'missed' else one.verdict}: {one.bar}  {one.found}")
+        verdict = "MISSED" if one.verdict == "missed" else one.verdict
+        print(f"{verdict}: {one.bar}" + (f"; found {one.found}" if one.found else ""))
 
 
 def _list() -> int:

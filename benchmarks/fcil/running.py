@@ -28,6 +28,9 @@ from engram.spec import parse_job
 SAME = ("python", "torch", "numpy", "cpu")
 """Facts that must be equal for runs to stand in one table: other ones give other last digits and times."""
 
+LARGEST = 40
+"""Cells of a grid: results are written after each, and a change of code under a grid costs no more."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -39,7 +42,8 @@ class Piece:
         """Return the command line."""
         first = self.cells[0]
         algorithms = [
-            json.dumps(algorithm_of(variant)) for variant in _distinct(c.variant for c in self.cells)
+            json.dumps(algorithm)
+            for algorithm in _distinct(algorithm_of(cell.variant, cell.ratio) for cell in self.cells)
         ]
         ratios = _distinct(cell.ratio for cell in self.cells)
         seeds = _distinct(cell.seed for cell in self.cells)
@@ -54,26 +58,20 @@ class Piece:
 
 
 def pieces(cells: Sequence[Cell]) -> list[Piece]:
-    """Return the cells in as few products as their gaps allow."""
-    missing: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    """Return the cells in grids: one label ratio each, of `LARGEST` cells or of one variant with more."""
+    missing: dict[tuple[str, float, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        missing[json.dumps(dict(cell.variant.settings), sort_keys=True), cell.variant.name].append(cell)
-    alike: dict[tuple[str, tuple[tuple[float, int], ...]], list[Cell]] = defaultdict(list)
-    for (settings, _), own in missing.items():
-        for part in _products(own):
-            places = tuple(sorted((cell.ratio, cell.seed) for cell in part))
-            alike[settings, places] += part
-    return [Piece(tuple(found)) for found in alike.values()]
-
-
-def _products(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Yield the cells of one variant whole if they are all seeds at all ratios, else ratio by ratio."""
-    ratios, seeds = {cell.ratio for cell in cells}, {cell.seed for cell in cells}
-    if len(cells) == len(ratios) * len(seeds):
-        yield list(cells)
-        return
-    for ratio in sorted(ratios):
-        yield [cell for cell in cells if cell.ratio == ratio]
+        settings = json.dumps(dict(cell.variant.settings), sort_keys=True)
+        missing[settings, cell.ratio, cell.variant.name].append(cell)
+    alike: dict[tuple[str, float, tuple[int, ...]], list[list[Cell]]] = defaultdict(list)
+    for (settings, ratio, _), own in missing.items():
+        alike[settings, ratio, tuple(sorted(cell.seed for cell in own))].append(own)
+    found: list[Piece] = []
+    for (_, _, seeds), variants in alike.items():
+        step = max(1, LARGEST // len(seeds))
+        for start in range(0, len(variants), step):
+            found.append(Piece(tuple(cell for own in variants[start : start + step] for cell in own)))
+    return found
 
 
 def finished(folder: Path, cells: Iterable[Cell]) -> dict[Key, Row]:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fcil import bars, merging, page
+from benchmarks.fcil import bars, merging, page, running
 from benchmarks.fcil.bars import Bar, Bound, Gap, Margin
 from benchmarks.fcil.cells import Cell, Key, cells_of
 from benchmarks.fcil.code import closure, code_digest, digest_of
+from benchmarks.fcil.command import main
 from benchmarks.fcil.figures import draw
 from benchmarks.fcil.rows import Row, load, save
 from benchmarks.fcil.running import Piece, pieces
@@ -31,6 +32,7 @@ from benchmarks.fcil.variants import (
     benchmark_called,
     chosen,
 )
+from engram.learning.algorithms import BUILT_IN
 from engram.run.grid import expand
 from engram.run.source import load_mapping
 from engram.spec.loader import load_job
@@ -77,9 +79,10 @@ class TestVariants:
     def test_every_variant_makes_a_valid_job_of_every_benchmark(
         self, benchmark: Any, variant: Variant
     ) -> None:
-        job = Cell(benchmark, variant, 0.05, 3).job()
-        assert (job.spec.seed, job.spec.dataset.label_ratio) == (3, 0.05)
-        assert job.spec.algorithm.name == variant.algorithm
+        for cell in cells_of(benchmark, [variant], (0.05, 1.0), (3,)):
+            job = cell.job()
+            assert (job.spec.seed, job.spec.dataset.label_ratio) == (3, cell.ratio)
+            assert job.spec.algorithm.name == variant.algorithm
 
     def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(self) -> None:
         with pytest.raises(SystemExit, match="no variant is called iclar; there are: finetune; "):
@@ -110,9 +113,9 @@ class TestSameRun:
         assert shared | {"engram.learning.memory"} <= found
         assert "engram.learning.algorithms.replay" not in found
         assert "engram.learning.algorithms" not in found
-        assert len({code_digest(variant.algorithm) for variant in KNOWN}) == len(
-            {variant.algorithm for variant in KNOWN}
-        )
+        names = {variant.algorithm for variant in KNOWN}
+        modules = {BUILT_IN[name].__module__ for name in names}
+        assert len({code_digest(name) for name in names}) == len(modules)
 
     def test_words_about_the_code_do_not_count(self, tmp_path: Path) -> None:
         package = tmp_path / "engram" / "learning"
@@ -130,16 +133,22 @@ class TestSameRun:
 
 
 class TestPieces:
-    def test_all_that_is_missing_everywhere_is_one_grid(self) -> None:
+    def test_what_is_missing_alike_is_one_grid_of_a_ratio_unless_it_takes_long(self) -> None:
         found = pieces(cells_of(FASHION, [REPLAY, ICARL], [0.05, 0.2], [0, 1]))
-        assert [len(piece.cells) for piece in found] == [8]
+        assert [len(piece.cells) for piece in found] == [4, 4]
+        many = [replace(REPLAY, name=f"replay {number}") for number in range(20)]
+        assert [len(piece.cells) for piece in pieces(cells_of(FASHION, many, [0.2], range(5)))] == [
+            40,
+            40,
+            20,
+        ]
 
-    def test_gaps_are_filled_ratio_by_ratio_and_other_settings_apart(self) -> None:
+    def test_gaps_are_grids_of_their_own_and_so_are_other_settings(self) -> None:
         uniform = Variant("uniform", "replay", settings={"aggregation.weighting": "uniform"})
         cells = cells_of(FASHION, [REPLAY, ICARL, uniform], [0.05, 0.2], [0, 1])
         cells.remove(Cell(FASHION, ICARL, 0.2, 1))
         found = pieces(cells)
-        assert sorted(len(piece.cells) for piece in found) == [1, 2, 4, 4]
+        assert sorted(len(piece.cells) for piece in found) == [1, 2, 2, 2, 4]
         assert {cell.key for piece in found for cell in piece.cells} == {cell.key for cell in cells}
         assert all(len({str(cell.variant.settings) for cell in piece.cells}) == 1 for piece in found)
 
@@ -149,7 +158,7 @@ class TestPieces:
 
     def test_the_grid_that_engram_runs_has_exactly_these_jobs(self) -> None:
         uniform = replace(UPFRONT, settings={"aggregation.weighting": "uniform"})
-        cells = cells_of(FASHION, [uniform], [0.05, 0.2], [0, 1])
+        cells = cells_of(FASHION, [uniform], [0.05], [0, 1])
         command = Piece(tuple(cells)).command(Path("out"), 2)
         options: dict[str, list[str]] = {"--set": [], "--vary": []}
         for option, value in itertools.pairwise(command):
@@ -220,6 +229,7 @@ class TestTables:
             *rows("replay", 0.70, 0.72, 0.74),
             *rows("icarl", 0.60, 0.80, 0.79),
             *rows(OURS, 0.76, 0.83, 0.84),
+            *rows("semifci", 0.76, 0.83, 0.84),
             *rows(CEILING, 0.80, 0.85, 0.85),
             *rows("replay", 0.5, 0.6, ratio=0.05),
         ],
@@ -239,7 +249,7 @@ class TestTables:
     def test_every_ablation_is_compared_with_its_whole(self) -> None:
         titles = {one.title for one in comparisons()}
         assert {f"{variant.name} - {variant.ablates}" for variant in VARIANTS if variant.ablates} <= titles
-        assert "semifci - best of replay, icarl" in titles
+        assert f"{OURS} - best of replay, icarl" in titles
 
     def test_bars_are_reached_missed_or_not_measured(self) -> None:
         verdicts: list[tuple[Bar, str]] = [
@@ -340,28 +350,61 @@ def test_published_settings_are_valid_jobs_that_say_where_they_differ(path: Path
     assert max(map(len, text.splitlines())) <= 120
 
 
+SMALL = replace(DIGITS, settings={"training.roundsPerTask": 1, "training.localSteps": 2, "tasks.count": 2})
+
+
 @pytest.mark.process
-def test_a_benchmark_in_pieces_runs_nothing_twice(tmp_path: Path) -> None:
-    """What a user does: one variant, the other, and the file has both; then a missed bar ends with 1."""
-    file, kept = tmp_path / "rows.json", tmp_path / "kept"
+@pytest.mark.timeout(600)
+def test_what_is_finished_is_not_run_again_unless_its_code_has_changed(tmp_path: Path) -> None:
+    seen: list[int] = []
 
-    def run(*options: str) -> str:
-        command = [sys.executable, "benchmarks/fashion_fcil_20.py", "--benchmark", "digits", "--seeds", "0"]
-        command += ["--keep", str(kept), "--json", str(file), *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def run(*variants: Variant) -> dict[Key, Row]:
+        cells = cells_of(SMALL, variants, [1.0], [0])
+        return running.run(tmp_path, cells, jobs=2, after=lambda found: seen.append(len(found)))
 
-    assert "0 of 1 runs are finished; 1 grids to go" in run("--only", "finetune")
-    first = load(file)[1]
-    assert "1 of 2 runs are finished; 1 grids to go" in run("--only", "finetune;replay")
-    both = load(file)[1]
-    assert [one.algorithm for one in both] == ["finetune", "replay"]
-    assert both[0] == first[0]
-    assert both[0].split == both[1].split
-    assert both[0].final_accuracy < 0.3 < 0.8 < both[1].final_accuracy
-    assert both[0].bytes > 0
-    assert both[0].cpu_seconds is not None
-    assert "1 of 1 runs are finished; 0 grids to go" in run("--only", "finetune")
-    assert [one.algorithm for one in load(file)[1]] == ["finetune", "replay"]
-    assert len(load(file)[0]["history"]) == 3
+    first = run(REPLAY)
+    both = run(REPLAY, UPFRONT)
+    assert seen == [1, 2]
+    replay, upfront = (both[Cell(SMALL, variant, 1.0, 0).key] for variant in (REPLAY, UPFRONT))
+    assert first == {replay.key: replay}
+    assert replay.split == upfront.split
+    assert (replay.forget_rate is None, upfront.forget_rate is None) == (False, True)
+    assert replay.bytes > 0
+    assert replay.cpu_seconds is not None
+
+    assert run(UPFRONT, REPLAY) == both
+    assert seen == [1, 2]
+    note = tmp_path / "piece-001.json"
+    note.write_text(json.dumps({"code": {"replay": "older"}}))
+    found = running.finished(tmp_path, cells_of(SMALL, [REPLAY, UPFRONT], [1.0], [0]))
+    assert set(found) == {upfront.key}
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "benchmarks/fashion_fcil_20.py", *options]
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.process
+def test_the_command_lists_its_variants() -> None:
+    listed = command("--list")
+    assert listed.returncode == 0, listed.stderr
+    assert [line.split("  ")[0] for line in listed.stdout.splitlines()] == [one.name for one in VARIANTS]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--only", "iclar"], "no variant is called iclar"),
+        (["--seeds", "3,10"], "seeds 10 are for choosing settings"),
+        (["--seeds", "10,11", "--page", "page.md"], "seeds 10, 11 are for choosing settings"),
+        (["--benchmark", "digits", "--json", "{file}"], "holds another benchmark"),
+    ],
+)
+def test_what_would_spoil_results_is_refused_before_anything_runs(
+    options: list[str], words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.json"
+    save(file, {"command": "this"}, [row("replay", 0, 0.7)])
+    with pytest.raises(SystemExit, match=words):
+        main([option.format(file=file) for option in options])
