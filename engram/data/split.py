@@ -61,6 +61,7 @@ def make_split(job: FederatedIncrementalJob, dataset: DataSet) -> Split:
         digest = _digest(facts, ())
     else:
         facts |= {"dataset": dataset.sha256, "workers": [worker.name for worker in workers]}
+        _check_labels(shares, dataset, tasks)
         parts = [
             part for share in shares for task in share.tasks for part in (task.labelled, task.unlabelled)
         ]
@@ -162,6 +163,31 @@ def _shares(
         for share, task_share in zip(found, _cut(positions, owner, mask, len(workers)), strict=True):
             share.append(task_share)
     return tuple(WorkerShare(w.name, tuple(own)) for w, own in zip(workers, found, strict=True))
+
+
+def _check_labels(shares: Sequence[WorkerShare], dataset: DataSet, tasks: Tasks) -> None:
+    """Raise ConfigurationError for a class of which workers hold samples, and nobody a label."""
+    labels = dataset.train.labels
+    for number, task in enumerate(tasks, start=1):
+        held = [share.tasks[number - 1] for share in shares]
+        shown = np.unique(labels[np.concatenate([part.labelled for part in held])])
+        hidden = labels[np.concatenate([part.unlabelled for part in held])]
+        nameless = [label for label in task if label not in shown and label in hidden]
+        if nameless:
+            label = nameless[0]
+            owners = [
+                share.worker
+                for share, part in zip(shares, held, strict=True)
+                if label in labels[part.unlabelled]
+            ]
+            raise ConfigurationError(
+                f"class {label} ({dataset.class_names[label]}) of task {number} has no label on any worker: "
+                f"only {', '.join(owners[:3])} {'hold' if len(owners) > 1 else 'holds'} images of it, and "
+                "may see no label",
+                field="spec.dataset.labelRatio",
+                remedy="give a group that holds them a labelRatio above 0, or raise partition.alpha or "
+                "minSamples so that others hold some too",
+            )
 
 
 def _positions(training: dict[int, Indices], task: Sequence[int]) -> Indices:

@@ -311,3 +311,29 @@ def test_fashion_fcil_20_obeys_its_definition(make_job: MakeJob, seed: int) -> N
     for share in split.shares:
         assert min(len(task.labelled) + len(task.unlabelled) for task in share.tasks) >= 8
     assert split.warnings == ()
+
+
+def test_a_class_that_nobody_may_see_a_label_of_is_refused_by_name(
+    make_job: MakeJob, make_dataset: MakeDataSet
+) -> None:
+    groups = [
+        {"name": "edge", "replicas": 1, "dataset": {"labelRatio": 0}},
+        {"name": "far", "replicas": 1, "dataset": {"labelRatio": 1}},
+    ]
+    refused: list[ConfigurationError] = []
+    for seed in range(20):
+        tasks = {"count": 3, "classesPerTask": 2}
+        job = make_job(groups, seed=seed, tasks=tasks, partition={"method": "dirichlet", "alpha": 0.2})
+        dataset = make_dataset([20] * 6)
+        try:
+            split = make_split(job, dataset)
+        except ConfigurationError as error:
+            refused.append(error)
+            continue
+        for blind, seeing in zip(*(share.tasks for share in split.shares), strict=True):
+            hidden = set(dataset.train.labels[blind.unlabelled])
+            assert hidden <= set(dataset.train.labels[seeing.labelled])
+    assert 0 < len(refused) < 20
+    assert {error.field for error in refused} == {"spec.dataset.labelRatio"}
+    only = "has no label on any worker: only trainworker-edge-0 holds images of it"
+    assert all(only in str(error) for error in refused)
