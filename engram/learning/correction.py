@@ -55,7 +55,7 @@ class Correction:
         """Worker: take over what `state` returned."""
 
     def check(self, scope: TaskScope, results: Tensors) -> None:
-        """Aggregator: raise ValueError unless `corrected` can use a worker's results."""
+        """Aggregator: raise ValueError unless `corrected` can use a worker's results; others may be there."""
 
     def corrected(self, scope: TaskScope, weights: Tensors, results: Iterable[Tensors]) -> Tensors:
         """Aggregator: return the task's final weights, or `weights` themselves if they are to stay."""
@@ -126,10 +126,11 @@ class BiasCorrection(Correction):
 
     def check(self, scope: TaskScope, results: Tensors) -> None:
         """Refuse sums of another shape, below zero, or too large for their counts."""
-        if not results:
+        own = {name: array for name, array in results.items() if name in (LOSSES, COUNTS)}
+        if not own:
             return
         expected = {LOSSES: np.empty((2, len(ALPHAS), len(BETAS))), COUNTS: np.empty(2, np.int64)}
-        check_like(results, expected)
+        check_like(own, expected)
         losses, counts = results[LOSSES], results[COUNTS]
         if counts.min() < 0 or losses.min() < 0 or (losses.max(axis=(1, 2)) > LARGEST_LOSS * counts).any():
             raise ValueError("losses that no samples could have")

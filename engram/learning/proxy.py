@@ -11,6 +11,8 @@ What protects is the Gaussian noise in the image, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engram.data.types import Indices
-from engram.federation.messages import Tensors
+from engram.federation.messages import EMPTY, Tensors
+from engram.learning.best_model import BestModel
 from engram.learning.context import FORWARD_BATCH, GlobalContext, LocalContext, TaskScope
 from engram.learning.seeds import generator
 from engram.learning.tensors import to_numpy
@@ -33,15 +36,22 @@ PREFIX, IMAGES, ROWS = "prototype", "proxy_images", "proxy_rows"
 
 
 class ProxyServer:
-    """Both sides of it; the aggregator's keeps the images."""
+    """Judges models on rebuilt images of all tasks so far."""
 
     def __init__(self, noise: float) -> None:
+        self._best = BestModel()
         self._noise = noise
         self._context: GlobalContext | None = None
         self._images: dict[int, list[Tensor]] = {}
         """Rebuilt images [channels, height, width] by row."""
 
-    # Worker's side
+    def in_round(self, context: LocalContext, labelled: Indices) -> Tensors:
+        """Send gradients in a task's first round."""
+        return self.gradients(context, labelled) if context.round == 1 else EMPTY
+
+    def in_consolidation(self, context: LocalContext, labelled: Indices) -> Tensors:
+        """Send nothing: the aggregator has what it needs."""
+        return EMPTY
 
     def gradients(self, context: LocalContext, labelled: Indices) -> dict[str, NDArray[np.float32]]:
         """Return the encoding network's gradient on a perturbed prototype of each of the task's classes that
@@ -64,11 +74,27 @@ class ProxyServer:
             result[f"{PREFIX}/{row}"] = to_numpy(gradient)
         return result
 
-    # Aggregator's side
-
     def begin_run(self, context: GlobalContext) -> None:
         """Take what rebuilding and judging need."""
         self._context = context
+
+    def close_round(self, scope: TaskScope, round: int, weights: Tensors, sent: Collection[Tensors]) -> None:
+        """Rebuild the task's images in its first round; judge the new model at once."""
+        for gradients in sent if round == 1 else ():
+            self.take(scope, gradients)
+        self._judge(weights)
+
+    def check(self, scope: TaskScope, results: Tensors) -> None:
+        """Refuse nothing: workers send nothing in consolidation, and nothing of it is looked at."""
+
+    def close_task(self, scope: TaskScope, final: Tensors, sent: Collection[Tensors]) -> Tensors:
+        """Judge the last model as it was corrected; return the best."""
+        self._judge(final)
+        return self._best.settle() or final
+
+    def _judge(self, weights: Tensors) -> None:
+        self._best.propose(weights)
+        self._best.judge([self.right_of_total(weights)])
 
     def take(self, scope: TaskScope, sent: Tensors) -> None:
         """Rebuild a worker's images of the task's classes; what is no gradient of one is left out."""
@@ -105,12 +131,14 @@ class ProxyServer:
         return torch.stack(images) if images else torch.empty(0), torch.tensor(rows, dtype=torch.int64)
 
     def state(self) -> Tensors:
-        """Return the images, for a restart."""
+        """Return the images beside the best model."""
         images, rows = self._all()
-        return {IMAGES: to_numpy(images), ROWS: to_numpy(rows)} if len(rows) else {}
+        kept = {IMAGES: to_numpy(images), ROWS: to_numpy(rows)} if len(rows) else {}
+        return {**self._best.state(), **kept}
 
     def restore(self, state: Tensors) -> None:
         """Take them back."""
+        self._best.restore(state)
         self._images = {}
         for row, image in zip(state.get(ROWS, ()), state.get(IMAGES, ()), strict=True):
             self._images.setdefault(int(row), []).append(torch.from_numpy(np.array(image)))

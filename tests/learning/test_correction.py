@@ -177,7 +177,7 @@ class TestCheck:
         assert self.refused(bias_counts=np.array([-1, 2]))
         assert self.refused(bias_counts=np.array([0, 2]))  # a loss of no sample
         assert self.refused(bias_counts=np.array([1.0, 2.0]))
-        assert self.refused(x=np.ones(1))
+        assert not self.refused(x=np.ones(1))  # of another part of the algorithm
 
     def test_nothing_is_accepted(self) -> None:
         BiasCorrection(50, 10, 0.2).check(SECOND, {})

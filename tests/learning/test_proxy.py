@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engram.federation.messages import Tensors, Update
 from engram.learning.algorithms.glfc import Glfc
+from engram.learning.best_model import Counts
 from engram.learning.proxy import PER_CLASS, ProxyServer, encoded, encoded_size, encoding_network, rebuilt
 from engram.spec.algorithms import GlfcParameters
 
@@ -141,7 +142,7 @@ def test_keeps_a_bounded_number_of_each_class(make_job: MakeJob, make_world: Mak
 
 
 def test_is_off_by_default() -> None:
-    assert Glfc(GlfcParameters()).proxy is None
+    assert isinstance(Glfc(GlfcParameters()).choice, Counts)
     assert ProxyServer(0.5).right_of_total({}) == (0, 0)
 
 

@@ -15,25 +15,16 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from engram.federation.messages import Consolidated, Shared, Tensors, Update
 from engram.learning import losses
 from engram.learning.algorithm import Batch, GlobalContext, LocalContext, TaskScope
 from engram.learning.algorithms.replay import Replay
-from engram.learning.best_model import (
-    COUNTS,
-    BestModel,
-    check_counts,
-    counted,
-    right_of_total,
-    validation_samples,
-)
+from engram.learning.best_model import Choice, Counts
 from engram.learning.proxy import ProxyServer
 from engram.learning.teacher import Teacher
 from engram.spec.algorithms import GlfcParameters
@@ -51,24 +42,17 @@ class Glfc(Replay):
         self.classification = parameters.classification_strength
         self.distillation = parameters.distillation_strength
         self.teacher = Teacher(temperature=1)
-        self.best = BestModel()
-        self.proxy: ProxyServer | None = None
+        self.choice: Choice = Counts(self.memory)
         if parameters.proxy_server == "reconstruct":
-            self.proxy = ProxyServer(parameters.prototype_noise)
+            self.choice = ProxyServer(parameters.prototype_noise)
         self._info: Tensors = {}
 
     # Worker's side
 
     def begin_round(self, context: LocalContext) -> None:
-        """Make the teacher ready, and what the aggregator chooses the next one by: of the received model,
-        before it is trained.
-        """
+        """Make the teacher ready; look at the received model, before it is trained, for the next choice."""
         self.teacher.begin(context)
-        if self.proxy is None:
-            self._info = self._counted(context)
-        else:
-            labelled = self.labelled(context.share, context.scope.task)
-            self._info = self.proxy.gradients(context, labelled) if context.round == 1 else {}
+        self._info = self.choice.in_round(context, self.labelled(context.share, context.scope.task))
 
     def loss(self, context: LocalContext, batch: Batch) -> Tensor:
         """Return lambda_1 L_GC + lambda_2 L_RD; L_GC in the first task."""
@@ -96,26 +80,20 @@ class Glfc(Replay):
         return losses.relation_distillation(logits, answers, targets)
 
     def end_round(self, context: LocalContext) -> Tensors:
-        """Return right and total of the model that the round began with; or, in a task's first round, the
-        gradients of prototypes.
-        """
+        """Return what the choice of the old model needs."""
         return self._info
 
     def consolidate(self, context: LocalContext) -> Tensors:
-        """Count what the task's last model gets right, then choose exemplars."""
-        counts = self._counted(context) if self.proxy is None else {}
-        return {**counts, **super().consolidate(context)}
-
-    def _counted(self, context: LocalContext) -> dict[str, NDArray[np.int64]]:
+        """Look at the task's last model too, then choose exemplars."""
         labelled = self.labelled(context.share, context.scope.task)
-        return {COUNTS: right_of_total(context, validation_samples(context, self.memory, labelled))}
+        sent = self.choice.in_consolidation(context, labelled)
+        return {**sent, **super().consolidate(context)}
 
     # Aggregator's side
 
     def begin_run(self, context: GlobalContext) -> None:
-        """Hand the proxy server what it needs."""
-        if self.proxy is not None:
-            self.proxy.begin_run(context)
+        """Hand on what the choice of the old model may need."""
+        self.choice.begin_run(context)
 
     def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
         """Send the old model with training rounds, where it is asked for anything."""
@@ -124,57 +102,27 @@ class Glfc(Replay):
     def close_round(
         self, scope: TaskScope, round: int, weights: Tensors, updates: Mapping[str, Update]
     ) -> None:
-        """Judge the model that this round began with; a late update tells of an older one.
-
-        The proxy server judges the new one at once.
-        """
-        infos = [update.info for update in updates.values() if update.round == round]
-        if self.proxy is None:
-            self._judge(scope, infos)
-        self.best.propose(weights)
-        if self.proxy is not None:
-            for info in infos if round == 1 else []:
-                self.proxy.take(scope, info)
-            self.best.judge([self.proxy.right_of_total(weights)])
-
-    def _judge(self, scope: TaskScope, sent: Iterable[Tensors]) -> None:
-        """Judge the model proposed last by those of the workers' counts that can be."""
-        pairs = (counted(answer, self._most(scope)) for answer in sent)
-        self.best.judge([pair for pair in pairs if pair is not None])
+        """Take the new model into the choice; what a late update says is of an older one."""
+        sent = [update.info for update in updates.values() if update.round == round]
+        self.choice.close_round(scope, round, weights, sent)
 
     def check_results(self, scope: TaskScope, weights: Tensors, results: Tensors) -> None:
-        """Refuse counts that cannot be, and what the correction cannot use."""
-        if results and self.proxy is None:
-            check_counts(results, self._most(scope))
-        others = {name: array for name, array in results.items() if name != COUNTS}
-        super().check_results(scope, weights, others)
+        """Refuse what neither choice nor correction can use."""
+        self.choice.check(scope, results)
+        super().check_results(scope, weights, results)
 
     def close_task(self, scope: TaskScope, weights: Tensors, results: Mapping[str, Consolidated]) -> Tensors:
-        """Judge the last model too; the best of the task becomes the old model of the next.
-
-        Where the last one is, it is kept as corrected.
-        """
+        """Make the best model of the task the old model of the next; the last one counts as corrected."""
         final = super().close_task(scope, weights, results)
-        self.best.propose(final)
-        if self.proxy is None:
-            self._judge(scope, [result.results for result in results.values()])
-        else:
-            self.best.judge([self.proxy.right_of_total(final)])
-        self.teacher.keep(self.best.settle() or final)
+        sent = [result.results for result in results.values()]
+        self.teacher.keep(self.choice.close_task(scope, final, sent))
         return final
 
-    def _most(self, scope: TaskScope) -> int:
-        """Return how many samples a worker may count."""
-        return self.memory.quota(len(scope.seen)) * len(scope.seen)
-
     def aggregator_state(self) -> Tensors:
-        """Return the old model, within a task the best one so far, and the proxy server's images."""
-        images = {} if self.proxy is None else self.proxy.state()
-        return {**self.teacher.state(), **self.best.state(), **images}
+        """Return the old model, and how far the choice of the next one is."""
+        return {**self.teacher.state(), **self.choice.state()}
 
     def restore_aggregator(self, state: Tensors) -> None:
         """Take them back."""
         self.teacher.restore(state)
-        self.best.restore(state)
-        if self.proxy is not None:
-            self.proxy.restore(state)
+        self.choice.restore(state)
