@@ -12,6 +12,8 @@ from engram.spec.job import JobSpec
 from engram.spec.problems import Problem
 
 FIELD = "spec.algorithm.parameters"
+SERVER_OPTIMISERS = ("fedavgm", "fedadam")
+"""Rules that go further than the average, or less far."""
 
 
 def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
@@ -24,6 +26,8 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     except ValidationError:
         return  # told by the check of the parameters themselves
     yield from _check_exemplars(spec, parameters)
+    yield from _check_unlabelled(spec, parameters)
+    yield from _check_rounds(spec, parameters)
 
 
 def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
@@ -36,6 +40,47 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
             f"{FIELD}.exemplarsPerWorker",
             f"{budget} is less than one exemplar for each of the job's {classes} classes",
             f"write at least {classes}{none}",
+        )
+
+
+def _check_unlabelled(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
+    """Parameters say with `needs_unlabelled` whether the algorithm uses data without labels."""
+    if not getattr(parameters, "needs_unlabelled", False):
+        return
+    ratios = [
+        spec.dataset.label_ratio if group.dataset.label_ratio is None else group.dataset.label_ratio
+        for group in spec.workers
+    ]
+    if min(ratios) == 1:
+        yield Problem(
+            "spec.dataset.labelRatio",
+            f"1 leaves no worker with unlabelled data, and {spec.algorithm.name} with these parameters uses "
+            "them",
+            "write less than 1, or parameters of the algorithm that use none",
+        )
+
+
+def _check_rounds(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
+    """What an algorithm computes of the way from a round's weights to a worker's needs that way as it was."""
+    name, aggregation = spec.algorithm.name, spec.aggregation
+    optimizer = spec.training.optimizer.name
+    if getattr(parameters, "needs_sgd", False) and optimizer != "sgd":
+        yield Problem(
+            "spec.training.optimizer.name",
+            f"{name} reads gradients off the steps of SGD, those of {optimizer} have no size of their own",
+            "write sgd",
+        )
+    if getattr(parameters, "needs_whole_rounds", False) and aggregation.buffer.size:
+        yield Problem(
+            "spec.aggregation.buffer.size",
+            f"{name} compares each update with the weights of its round, in a buffer they are of several",
+            "write 0",
+        )
+    if getattr(parameters, "takes_server_step", False) and aggregation.name in SERVER_OPTIMISERS:
+        yield Problem(
+            "spec.aggregation.name",
+            f"{name} corrects the average of the workers, {aggregation.name} makes something else of it",
+            "write fedavg",
         )
 
 

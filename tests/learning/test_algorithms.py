@@ -42,6 +42,8 @@ def test_every_name_of_the_job_file_has_a_class_and_its_parameters() -> None:
         ("fedlwf", {"strength": 0}),
         ("fedewc", {"strength": 0}),
         ("replay", {"exemplarsPerWorker": 0, "weightAlignment": False}),
+        ("feddyn", {"alpha": 0}),
+        ("fot", {"threshold": 0}),
     ],
 )
 def test_without_its_own_term_it_is_finetune(
@@ -52,7 +54,9 @@ def test_without_its_own_term_it_is_finetune(
     assert same(weights, expected)
 
 
-@pytest.mark.parametrize("algorithm", ["fedprox", "fedlwf", "fedewc", "replay", "icarl", "joint"])
+@pytest.mark.parametrize(
+    "algorithm", ["fedprox", "fedlwf", "fedewc", "replay", "icarl", "joint", "scaffold", "feddyn", "fot"]
+)
 def test_with_its_own_term_it_is_not(make_job: MakeJob, make_world: MakeWorld, algorithm: str) -> None:
     expected, _ = make_world(make_job("finetune")).run()
     weights, _ = make_world(make_job(algorithm)).run()
@@ -176,7 +180,7 @@ def spoilt(results: Tensors) -> list[Tensors]:
     return some
 
 
-@pytest.mark.parametrize("algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl"])
+@pytest.mark.parametrize("algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl", "fot"])
 def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
     make_job: MakeJob, make_world: MakeWorld, algorithm: str
 ) -> None:
@@ -197,7 +201,7 @@ def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
         closed = world.central.close_task(1, weights, answers)
         assert all(np.isfinite(array).all() for array in closed.values())
         assert world.central.evaluate(1, closed).total
-    assert bool(refused) == (algorithm in ("fedewc", "icarl"))
+    assert bool(refused) == (algorithm in ("fedewc", "icarl", "fot"))
 
 
 class TestIcarl:

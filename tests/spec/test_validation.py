@@ -76,7 +76,8 @@ BAD = [
         "{algorithm: {name: my.module.Name}}",
         "spec.algorithm.name: 'my.module.Name' is neither an algorithm of engram nor a dotted path:"
         " write one of: "
-        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl; or package.module:Class, such as "
+        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, scaffold, feddyn, fot; or "
+        "package.module:Class, such as "
         "my_package.my_module:MyName",
     ),
     ("{algorithm: {name: 'my-module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
@@ -119,6 +120,31 @@ BAD = [
     (
         "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 3}}, tasks: {count: 2}}",
         "3 is less than one exemplar for each of the job's 4 classes: write at least 4, or 0 for none",
+    ),
+    (
+        "{algorithm: {name: fedlwf, parameters: {unlabelled: true}}}",
+        "spec.dataset.labelRatio: 1 leaves no worker with unlabelled data, and fedlwf with these parameters "
+        "uses them: write less than 1, or parameters of the algorithm that use none",
+    ),
+    (
+        "{dataset: {labelRatio: 0.1}, workers: [{dataset: {labelRatio: 1}}], "
+        "algorithm: {name: fedewc, parameters: {unlabelled: true}}}",
+        "spec.dataset.labelRatio: 1 leaves no worker with unlabelled data, and fedewc",
+    ),
+    (
+        "{algorithm: {name: scaffold}, training: {optimizer: {name: adam}}}",
+        "spec.training.optimizer.name: scaffold reads gradients off the steps of SGD, those of adam have no "
+        "size of their own: write sgd",
+    ),
+    (
+        "{algorithm: {name: feddyn}, aggregation: {buffer: {size: 1}}}",
+        "spec.aggregation.buffer.size: feddyn compares each update with the weights of its round, in a "
+        "buffer they are of several: write 0",
+    ),
+    (
+        "{algorithm: {name: feddyn}, aggregation: {name: fedavgm}}",
+        "spec.aggregation.name: feddyn corrects the average of the workers, fedavgm makes something else of "
+        "it: write fedavg",
     ),
     (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
@@ -339,6 +365,11 @@ GOOD = [
     "{algorithm: {name: 'm:A', parameters: {anything: [1, {a: b}]}}}",
     "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 0, weightAlignment: off}}}",
     "{algorithm: {name: fedprox, parameters: {mu: 1}}}",
+    "{algorithm: {name: fedlwf, parameters: {unlabelled: true}}, dataset: {labelRatio: 0.5}}",
+    "{algorithm: {name: fedewc, parameters: {unlabelled: true}}, workers: [{name: a}, {name: b, dataset:"
+    " {labelRatio: 0}}]}",
+    "{algorithm: {name: scaffold}, aggregation: {name: fedadam}}",
+    "{algorithm: {name: feddyn}, training: {optimizer: {name: adam}}, aggregation: {name: median}}",
     "{model: {name: cnn, parameters: {channels: [8, 16, 32], dense: 64}}}",
     "{aggregation: {name: krum}, workers: [{replicas: 5}]}",
     "{aggregation: {name: krum, clientFraction: 0.5}, workers: [{replicas: 9}]}",

@@ -6,13 +6,16 @@ from pydantic import ValidationError
 
 from engram.errors import ConfigurationError
 from engram.learning.algorithm import Algorithm
+from engram.learning.algorithms.feddyn import FedDyn
 from engram.learning.algorithms.fedewc import FedEwc
 from engram.learning.algorithms.fedlwf import FedLwf
 from engram.learning.algorithms.fedprox import FedProx
 from engram.learning.algorithms.finetune import Finetune
+from engram.learning.algorithms.fot import Fot
 from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.replay import Replay
+from engram.learning.algorithms.scaffold import Scaffold
 from engram.spec import FederatedIncrementalJob
 from engram.spec.dotted import load_dotted, own_code
 
@@ -24,6 +27,9 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "fedewc": FedEwc,
     "replay": Replay,
     "icarl": Icarl,
+    "scaffold": Scaffold,
+    "feddyn": FedDyn,
+    "fot": Fot,
 }
 
 
