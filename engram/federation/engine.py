@@ -148,6 +148,8 @@ class Engine:
         """Validate an update and add it to the round. Raises Unfit, with nothing added."""
         update = self._unpacked(update)
         magnitudes = check_update(update, self.weights, self.samples[worker])
+        if update.samples:
+            self._ask(self._learner.check_info, update.task, update.info)
         if self._versions is not None:
             update = self._versions.brought_forward(update)
             magnitudes = check_finite(update.weights)
@@ -179,11 +181,15 @@ class Engine:
     def take_consolidated(self, worker: str, answer: Consolidated) -> None:
         """Validate what a worker ends the task with and keep it. Raises Unfit."""
         check_consolidated(answer, STATE_BYTES, self.samples[worker])
+        self._ask(self._learner.check_results, answer.task, answer.results)
+        self._answers.results[worker] = answer
+
+    def _ask(self, check: Callable[[int, Tensors, Tensors], None], task: int, given: Tensors) -> None:
+        """Let the learner look at what a worker sent for its algorithm. Raises Unfit."""
         try:
-            self._learner.check_results(answer.task, self.weights, answer.results)
+            check(task, self.weights, given)
         except ValueError as error:
             raise Unfit("shape", str(error)) from error
-        self._answers.results[worker] = answer
 
     def take_late_state(self, worker: str, answer: Consolidated) -> None:
         """Keep the state of a worker whose results come too late to count: it is still the worker's own.
@@ -272,7 +278,9 @@ class Engine:
         self.journal.answered(now, "train", [update.metrics for update in updates.values()])
         with self.journal.timed("aggregate"):
             if given := sum(update.samples > 0 for update in updates.values()):
-                made = self._checked(self._rule.finish())
+                made = self._checked(self._rule.finish(), "aggregation", self._settings.aggregation.name)
+                step = self._learner.server_step(action.task, action.round, self.weights, made, updates)
+                made = made if step is made else self._checked(step, "algorithm", "server_step")
                 if self._broadcast is not None:
                     made = self._broadcast.moved(self.weights, made, given)
                 self.weights = made
@@ -287,14 +295,15 @@ class Engine:
             self._learner.close_round(action.task, action.round, self.weights, updates)
             self._answers.updates = {name: replace(update, weights=EMPTY) for name, update in updates.items()}
 
-    def _checked(self, weights: Tensors) -> Tensors:
+    def _checked(self, weights: Tensors, part: str, maker: str) -> Tensors:
+        """Return a next model read-only and in the order of the last one."""
         try:
             check_like(weights, self.weights)
         except Unfit as error:
             raise ConfigurationError(
-                f"{self._settings.aggregation.name} returned weights that do not fit: {error}",
-                field="spec.aggregation.name",
-                remedy="return the names, dtypes and shapes that begin() was given",
+                f"{maker} returned weights that do not fit: {error}",
+                field=f"spec.{part}.name",
+                remedy="return the names, dtypes and shapes of the weights that it was given",
             ) from error
         return frozen({name: weights[name] for name in self.weights})
 

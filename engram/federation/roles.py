@@ -61,7 +61,8 @@ class GlobalLearner(Protocol):
 
     split_digest: str
     wants_models: bool
-    """Whether `close_round` gets the updates with their weights, one model a worker in memory."""
+    """Whether `server_step` and `close_round` get the updates with their weights, one model a worker in
+    memory."""
 
     def seen(self, task: int) -> tuple[int, ...]:
         """Return the label ids of tasks 1..task in learning order."""
@@ -76,6 +77,22 @@ class GlobalLearner(Protocol):
     def shared(self, worker: str, task: int, round: int) -> Shared:
         """Return what `worker` gets beside the weights; round 0 is for consolidation. `worker` empty: for all
         alike.
+        """
+        ...
+
+    def check_info(self, task: int, weights: Tensors, info: Tensors) -> None:
+        """Raise ValueError, which says why, unless `server_step` and `close_round` can use the info of an
+        update; `weights` are those that the round started from.
+        """
+        ...
+
+    def server_step(
+        self, task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]
+    ) -> Tensors:
+        """Return what becomes of `before`, the round's weights: what the aggregation rule made of the updates
+        (`weights`), or a correction of it with the same names, dtypes and shapes.
+
+        Left out where no update was averaged. `updates` are those of `close_round`.
         """
         ...
 

@@ -24,13 +24,13 @@ def check_update(update: Update, model: Tensors, samples: int) -> dict[str, floa
     """Return the largest magnitude of each floating-point tensor of `update`.
 
     Raises Unfit unless it is one of `model`'s shape from a worker that holds `samples` samples. An abstaining
-    update (samples 0) carries no weights.
+    update (samples 0) carries neither weights nor info.
     """
     check_finite(update.info)
     check_metrics(update.metrics)
     if update.samples == 0:
-        if update.weights:
-            raise Unfit("protocol", "an update of 0 samples carries weights")
+        if update.weights or update.info:
+            raise Unfit("protocol", "an update of 0 samples carries weights or info")
         return {}
     check_samples(update.samples, samples)
     check_like(update.weights, model)

@@ -62,7 +62,9 @@ class Algorithm:
     worker         begin_round                   the network holds the received global weights
     worker         loss                          every local step
     worker         end_round                     after the last step; what it returns is `Update.info`
-    aggregator     close_round                   the round's weights are aggregated
+    aggregator     check_info                    an update is in; may refuse it
+    aggregator     server_step                   the round's weights are aggregated; may correct them
+    aggregator     close_round                   the round has its new weights
     worker         consolidate                   all rounds are done; the network is the final global one
     aggregator     check_results                 a worker's results are in; may refuse them
     aggregator     close_task                    all consolidated; may correct the final weights
@@ -81,7 +83,8 @@ class Algorithm:
     Parameters: ClassVar[type[Spec]] = NoParameters
     """Type of `spec.algorithm.parameters`."""
     wants_models: bool = False
-    """Whether `close_round` gets the workers' trained weights; the aggregator then holds a model a worker."""
+    """Whether `server_step` and `close_round` get the workers' trained weights; the aggregator then holds a
+    model a worker."""
 
     def __init__(self, parameters: Spec) -> None:
         self.memory = Memory(0)
@@ -111,7 +114,7 @@ class Algorithm:
         return losses.cross_entropy(context.network(batch.images), batch.targets)
 
     def end_round(self, context: LocalContext) -> Tensors:
-        """Return what `close_round` shall learn of this worker's round, as named arrays."""
+        """Return what `server_step` and `close_round` shall learn of this worker's round, as named arrays."""
         return EMPTY
 
     def consolidate(self, context: LocalContext) -> Tensors:
@@ -152,6 +155,29 @@ class Algorithm:
         all; a group that a worker already has is not sent again.
         """
         return {}
+
+    def check_info(self, scope: TaskScope, weights: Tensors, info: Tensors) -> None:
+        """Raise ValueError, which says why, unless `server_step` and `close_round` can use what a worker's
+        `end_round` returned; such a worker is told so, and its update is left out.
+
+        As with `check_results`, a worker may send anything, nothing too. The base class takes it all.
+        """
+
+    def server_step(
+        self,
+        scope: TaskScope,
+        round: int,
+        before: Tensors,
+        weights: Tensors,
+        updates: Mapping[str, Update],
+    ) -> Tensors:
+        """Return the round's new weights: `weights`, which the aggregation rule made of the updates, or a
+        correction of them, with the same names, dtypes and shapes.
+
+        `before` are the weights that the round started from. `updates` are those of `close_round`. A round
+        in which nobody took part has no server step.
+        """
+        return weights
 
     def close_round(
         self, scope: TaskScope, round: int, weights: Tensors, updates: Mapping[str, Update]

@@ -20,6 +20,7 @@ from engram.learning.models import Network
 from engram.learning.pool import read_images
 from engram.learning.seeds import generator
 from engram.learning.tensors import into_module, to_torch
+from engram.spec.training import Training
 
 FORWARD_BATCH = 256
 """Images in one forward pass without gradients; fixed, because it may decide the last bit of a result."""
@@ -169,6 +170,8 @@ class GlobalContext:
     seed: int
     device: torch.device
     make_network: Callable[[int], Network]
+    training: Training
+    """`spec.training`: the workers' local steps."""
 
     def generator(self, purpose: str, *keys: str | int) -> torch.Generator:
         """Return the generator of one purpose; equal keys, equal numbers, also after a restart."""

@@ -28,6 +28,7 @@ class Coordinator:
                     seed=setting.job.spec.seed,
                     device=setting.device,
                     make_network=setting.network,
+                    training=setting.job.spec.training,
                 )
             )
         self.wants_models = self._algorithm.wants_models
@@ -52,6 +53,18 @@ class Coordinator:
         """Return what `worker` gets beside the weights; round 0 is for consolidation and evaluation."""
         with self._setting.guard(f"the aggregator, task {task}"):
             return self._algorithm.shared(worker, self._setting.scope(task), round)
+
+    def check_info(self, task: int, weights: Tensors, info: Tensors) -> None:
+        """Raise ValueError unless the algorithm can use an update's info."""
+        self._algorithm.check_info(self._setting.scope(task), weights, info)
+
+    def server_step(
+        self, task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]
+    ) -> Tensors:
+        """Let the algorithm correct what the aggregation rule made of the updates; return the new weights."""
+        scope = self._setting.scope(task)
+        with self._setting.guard(f"the aggregator, task {task}, round {round}"):
+            return self._algorithm.server_step(scope, round, before, weights, dict(sorted(updates.items())))
 
     def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
         """Tell the algorithm of the round's new global weights and of the updates, by worker name."""

@@ -33,6 +33,14 @@ def proximal(parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> 
     return torch.stack([(tensor - anchor[name]).square().sum() for name, tensor in parameters.items()]).sum()
 
 
+def linear(
+    parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor], slope: Mapping[str, Tensor]
+) -> Tensor:
+    """sum_i s_i (w_i - w*_i): zero at the anchor, and its gradient is `slope` everywhere."""
+    terms = [(weight * (parameters[name] - anchor[name])).sum() for name, weight in slope.items()]
+    return torch.stack(terms).sum()
+
+
 def elastic(
     parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor], importance: Mapping[str, Tensor]
 ) -> Tensor:

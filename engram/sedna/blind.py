@@ -30,6 +30,15 @@ class BlindLearner:
         """Return nothing beside the weights."""
         return {}
 
+    def check_info(self, task: int, weights: Tensors, info: Tensors) -> None:
+        """Take any: nobody looks at it."""
+
+    def server_step(
+        self, task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]
+    ) -> Tensors:
+        """Return what the aggregation rule made."""
+        return weights
+
     def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
         """Learn nothing."""
 

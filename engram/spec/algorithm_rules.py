@@ -19,6 +19,8 @@ from engram.spec.job import JobSpec
 from engram.spec.problems import Problem
 
 FIELD = "spec.algorithm.parameters"
+SERVER_OPTIMISERS = ("fedavgm", "fedadam")
+"""Rules that go further than the average, or less far."""
 
 
 def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
@@ -28,6 +30,7 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
         return
     yield from _check_exemplars(spec, parameters)
     yield from _check_unlabelled(spec, parameters)
+    yield from _check_rounds(spec, parameters)
     if isinstance(parameters, SemiFciParameters):
         yield from _check_helpers(spec, parameters)
     if isinstance(parameters, ExemplarParameters):
@@ -74,18 +77,20 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
 
 
 def _check_unlabelled(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
-    """Where every label is visible nothing is left to guess."""
+    """Parameters say with `needs_unlabelled` whether the algorithm uses data without labels."""
     if not getattr(parameters, "needs_unlabelled", False):
         return
-    ratio = spec.dataset.label_ratio
-    held = [
-        ratio if group.dataset.label_ratio is None else group.dataset.label_ratio for group in spec.workers
+    ratios = [
+        spec.dataset.label_ratio if group.dataset.label_ratio is None else group.dataset.label_ratio
+        for group in spec.workers
     ]
-    if all(share == 1 for share in held):
+    if min(ratios) == 1:
+        off = "unlabelledWeight: 0" if hasattr(parameters, "unlabelled_weight") else "unlabelled: false"
         yield Problem(
             "spec.dataset.labelRatio",
-            f"is 1, so there are no unlabelled data, which {spec.algorithm.name} needs",
-            "write a labelRatio below 1, or algorithm.parameters.unlabelledWeight: 0",
+            f"1 leaves no worker with unlabelled data, and {spec.algorithm.name} with these parameters uses "
+            "them",
+            f"write less than 1, or algorithm.parameters.{off}",
         )
 
 
@@ -131,6 +136,30 @@ def _check_proxy_server(parameters: GlfcParameters) -> Iterator[Problem]:
             f"{FIELD}.proxyServer",
             "reconstruct lets the aggregator rebuild images of the workers",
             "write acceptPrivacyRisk: true beside it if it may, or proxyServer: none",
+        )
+
+
+def _check_rounds(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
+    """What an algorithm computes of the way from a round's weights to a worker's needs that way as it was."""
+    name, aggregation = spec.algorithm.name, spec.aggregation
+    optimizer = spec.training.optimizer.name
+    if getattr(parameters, "needs_sgd", False) and optimizer != "sgd":
+        yield Problem(
+            "spec.training.optimizer.name",
+            f"{name} reads gradients off the steps of SGD, those of {optimizer} have no size of their own",
+            "write sgd",
+        )
+    if getattr(parameters, "needs_whole_rounds", False) and aggregation.buffer.size:
+        yield Problem(
+            "spec.aggregation.buffer.size",
+            f"{name} compares each update with the weights of its round, in a buffer they are of several",
+            "write 0",
+        )
+    if getattr(parameters, "takes_server_step", False) and aggregation.name in SERVER_OPTIMISERS:
+        yield Problem(
+            "spec.aggregation.name",
+            f"{name} corrects the average of the workers, {aggregation.name} makes something else of it",
+            "write fedavg",
         )
 
 

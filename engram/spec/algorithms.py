@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -61,6 +61,12 @@ class FedLwfParameters(Spec):
 
     temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
     strength: float = Field(3.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
+    unlabelled: bool = Field(False, description="Distil on unlabelled images too.")
+
+    @property
+    def needs_unlabelled(self) -> bool:
+        """Whether the job must have unlabelled data."""
+        return self.unlabelled
 
 
 class FedEwcParameters(Spec):
@@ -68,6 +74,46 @@ class FedEwcParameters(Spec):
 
     strength: float = Field(100.0, ge=0, le=1e9, description="Weight (lambda) of lambda/2 sum F (w - w*)^2.")
     decay: float = Field(0.9, ge=0, le=1, description="Decay of the Fisher information of older tasks.")
+    unlabelled: bool = Field(
+        False,
+        description="Measure the Fisher information on unlabelled images too, as the model labels them.",
+    )
+
+    @property
+    def needs_unlabelled(self) -> bool:
+        """Whether the job must have unlabelled data."""
+        return self.unlabelled
+
+
+class ScaffoldParameters(Spec):
+    """scaffold: control variates."""
+
+    needs_sgd: ClassVar[bool] = True
+    needs_whole_rounds: ClassVar[bool] = True
+
+
+class FedDynParameters(Spec):
+    """feddyn: dynamic regularisation."""
+
+    needs_whole_rounds: ClassVar[bool] = True
+    takes_server_step: ClassVar[bool] = True
+
+    alpha: float = Field(0.1, ge=0, le=1000, description="Strength of the regulariser; 0: finetune.")
+
+
+class FotParameters(Spec):
+    """fot: updates orthogonal to the inputs of old tasks; experimental."""
+
+    threshold: float = Field(
+        0.95, ge=0, le=1, description="Share of the energy of each layer's inputs that is protected."
+    )
+    sketch: int = Field(
+        128,
+        ge=1,
+        le=65_536,
+        description="Columns of the random projection of a layer's inputs; layers with fewer inputs send "
+        "their second moment as it is.",
+    )
 
 
 class ExemplarParameters(Spec):
@@ -289,4 +335,7 @@ ALGORITHMS: dict[str, type[Spec]] = {
     "semifci": SemiFciParameters,
     "fedcimatch": FedCiMatchParameters,
     "discmatch": DiscMatchParameters,
+    "scaffold": ScaffoldParameters,
+    "feddyn": FedDynParameters,
+    "fot": FotParameters,
 }

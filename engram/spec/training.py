@@ -84,7 +84,7 @@ class Algorithm(Spec):
         "finetune",
         min_length=1,
         max_length=253,
-        description="finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, glfc, lga, bic, or "
+        description="The algorithm: see docs/algorithms.md for those built in; or "
         "package.module:Class of your own.",
     )
     parameters: Parameters = Field(

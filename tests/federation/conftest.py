@@ -137,6 +137,14 @@ class Head:
     def shared(self, worker: str, task: int, round: int) -> Shared:
         return {"teacher": self.teacher} if self.teacher and not worker else {}
 
+    def check_info(self, task: int, weights: Tensors, info: Tensors) -> None:
+        check_like(info, {"sum": self.info})
+
+    def server_step(
+        self, task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]
+    ) -> Tensors:
+        return weights
+
     def close_round(self, task: int, round: int, weights: Tensors, updates: Mapping[str, Update]) -> None:
         self.on_round(task, round)
         self.calls.append(f"round {task}.{round} {len(updates)}")

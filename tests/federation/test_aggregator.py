@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,76 @@ def test_an_unfit_update_is_refused_and_a_good_one_still_counts(
     desk.run()
     assert same_bits(clean.aggregator.weights, desk.aggregator.weights)
     assert f"round 1 of task 1: {A} was rejected: {reason}" in desk.aggregator.history.faults.notes[0]
+
+
+@pytest.mark.parametrize("info", [{}, {"sum": np.zeros(3, np.float32)}, {"total": np.zeros(6, np.float32)}])
+def test_info_that_the_learner_cannot_use_is_refused_before_anything_is_added(
+    make_desk: MakeDesk, same_bits: SameBits, info: Tensors
+) -> None:
+    clean, desk = make_desk(), make_desk()
+    for each in (clean, desk):
+        each.join(A, B, C)
+    [update] = desk.answer(A)
+    [reject] = of(Reject, desk.say(A, replace(update, info=info)))
+    assert reject.reason == "shape"
+    desk.say(A, update)
+    clean.run()
+    desk.run()
+    assert same_bits(clean.aggregator.weights, desk.aggregator.weights)
+
+
+def test_a_worker_that_abstains_says_nothing_beside(make_desk: MakeDesk) -> None:
+    desk = make_desk()
+    desk.join(A, B, C)
+    [update] = desk.answer(A)
+    [reject] = of(Reject, desk.say(A, Update(1, 1, 0, info=update.info)))
+    assert reject.reason == "protocol"
+    assert of(Ack, desk.say(A, Update(1, 1, 0))) == [Ack(1, 1)]
+
+
+def test_a_server_step_makes_the_next_model_of_the_average(make_desk: MakeDesk) -> None:
+    desk, plain = make_desk(), make_desk()
+    seen: list[tuple[Tensors, Tensors, Mapping[str, Update]]] = []
+
+    def halfway(
+        task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]
+    ) -> Tensors:
+        seen.append((before, weights, updates))
+        half = (before["head.weight"] + weights["head.weight"]) / np.float32(2)
+        return {"steps": weights["steps"], "head.bias": weights["head.bias"], "head.weight": half}
+
+    desk.federation.head.server_step = halfway
+    for each in (desk, plain):
+        each.join(A, B, C)
+        start = each.aggregator.weights
+        each.turn()
+    [(before, average, updates)] = seen
+    assert before is not average
+    assert np.array_equal(before["head.weight"], start["head.weight"])
+    assert np.array_equal(average["head.weight"], plain.aggregator.weights["head.weight"])
+    assert set(updates) == {A, B, C}
+    expected = (before["head.weight"] + average["head.weight"]) / np.float32(2)
+    assert np.array_equal(desk.aggregator.weights["head.weight"], expected)
+    assert list(desk.aggregator.weights) == list(start)
+    with pytest.raises(ValueError, match="read-only"):
+        desk.aggregator.weights["head.weight"][0, 0] = 1
+
+
+def test_a_server_step_that_returns_other_shapes_is_a_configuration_error(make_desk: MakeDesk) -> None:
+    desk = make_desk()
+    desk.federation.head.server_step = lambda task, round, before, weights, updates: {"head.bias": np.ones(2)}
+    desk.join(A, B, C)
+    with pytest.raises(ConfigurationError, match=r"spec\.algorithm\.name.*server_step returned weights that"):
+        desk.turn()
+
+
+def test_a_round_in_which_all_abstain_has_no_server_step(make_desk: MakeDesk) -> None:
+    desk = make_desk(rounds=(1,))
+    desk.federation.head.server_step = None
+    desk.join(A, B, C)
+    for worker in (A, B, C):
+        desk.say(worker, Update(1, 1, 0))
+    assert [row.round for row in desk.aggregator.history.rounds] == [1]
 
 
 def spoil(update: Update, value: float) -> Update:

@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engram.federation.checkpoint import CheckpointStore
+from engram.federation.compression.broadcast import Model
+from engram.federation.compression.changes import RAW
 from engram.federation.messages import Ack, Reject, Tensors, Train, Update
 from tests.federation.desk import Desk, of
 
@@ -115,6 +117,27 @@ def test_the_largest_message_is_that_of_the_compression(make_desk: MakeDesk) -> 
     model = 4 * (12 + 2) + 8
     assert limits["none"] == 4 * model
     assert all(limit < 3 * model + 64 * 7 + 100 for limit in limits.values())
+
+
+@pytest.mark.parametrize("compression", COMPRESSED)
+def test_what_a_server_step_made_goes_down_packed(make_desk: MakeDesk, compression: str) -> None:
+    desk = make_desk(compression=compression, aggregation={"topkShare": 0.5})
+    desk.federation.head.server_step = lambda task, round, before, weights, updates: {
+        **weights,
+        "head.weight": before["head.weight"]
+        + np.float32(4) * (weights["head.weight"] - before["head.weight"]),
+    }
+    desk.join(A, B, C)
+    before = desk.aggregator.weights
+    desk.turn()
+    model = desk.aggregator.weights
+    assert [row.round for row in desk.aggregator.history.rounds] == [1]
+    assert isinstance(model, Model)
+    parts = model.since(before)
+    assert parts is not None
+    assert not [name for name in parts if name.startswith("0/") and name.endswith(RAW)]
+    desk.run()
+    assert np.isfinite(desk.aggregator.weights["head.weight"]).all()
 
 
 def test_only_error_feedback_needs_to_know_which_update_counts(clean: Callable[..., Desk]) -> None:

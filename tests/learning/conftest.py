@@ -66,10 +66,12 @@ class World:
             name: worker.train(self.order(name, task, round, weights), ignore)
             for name, worker in self.workers.items()
         }
-        averaged = mean(weights, updates)
         told = updates
         if not self.central.wants_models:
             told = {name: replace(update, weights={}) for name, update in updates.items()}
+        averaged = mean(weights, updates)
+        if any(update.samples for update in updates.values()):
+            averaged = self.central.server_step(task, round, weights, averaged, told)
         self.central.close_round(task, round, averaged, told)
         self.losses += [update.metrics["loss"] for update in updates.values() if update.samples]
         return averaged

@@ -43,6 +43,8 @@ def test_every_name_of_the_job_file_has_a_class_and_its_parameters() -> None:
         ("fedewc", {"strength": 0}),
         ("replay", {"exemplarsPerWorker": 0, "weightAlignment": False}),
         ("replay", {"exemplarsPerWorker": 0, "classifierCorrection": "none"}),
+        ("feddyn", {"alpha": 0}),
+        ("fot", {"threshold": 0}),
     ],
 )
 def test_without_its_own_term_it_is_finetune(
@@ -54,7 +56,21 @@ def test_without_its_own_term_it_is_finetune(
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["fedprox", "fedlwf", "fedewc", "replay", "icarl", "joint", "glfc", "lga", "bic"]
+    "algorithm",
+    [
+        "fedprox",
+        "fedlwf",
+        "fedewc",
+        "replay",
+        "icarl",
+        "joint",
+        "glfc",
+        "lga",
+        "bic",
+        "scaffold",
+        "feddyn",
+        "fot",
+    ],
 )
 def test_with_its_own_term_it_is_not(make_job: MakeJob, make_world: MakeWorld, algorithm: str) -> None:
     expected, _ = make_world(make_job("finetune")).run()
@@ -180,12 +196,13 @@ def spoilt(results: Tensors) -> list[Tensors]:
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl", "glfc", "lga", "bic"]
+    "algorithm", ["finetune", "fedlwf", "fedewc", "replay", "icarl", "glfc", "lga", "bic", "discmatch", "fot"]
 )
 def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
     make_job: MakeJob, make_world: MakeWorld, algorithm: str
 ) -> None:
-    world = make_world(make_job(algorithm))
+    scarce = {"dataset": {"labelRatio": 0.5}} if algorithm == "discmatch" else {}
+    world = make_world(make_job(algorithm, **scarce))
     weights = world.round(1, 1, world.central.begin_task(1, None))
     honest = world.consolidate(1, weights)
     first = next(iter(honest))
@@ -202,7 +219,7 @@ def test_whatever_a_worker_sends_is_refused_or_does_no_harm(
         closed = world.central.close_task(1, weights, answers)
         assert all(np.isfinite(array).all() for array in closed.values())
         assert world.central.evaluate(1, closed).total
-    assert bool(refused) == (algorithm in ("fedewc", "icarl", "glfc", "lga"))
+    assert bool(refused) == (algorithm in ("fedewc", "icarl", "glfc", "lga", "discmatch", "fot"))
 
 
 class TestIcarl:

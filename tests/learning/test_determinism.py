@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.learning.conftest import MakeJob, MakeWorld
 
 FIRST = "trainworker-edge-0"
-ALGORITHMS = ["finetune", "fedlwf", "fedewc", "replay", "icarl"]
+ALGORITHMS = ["finetune", "fedlwf", "fedewc", "replay", "icarl", "scaffold", "feddyn", "fot"]
 
 
 def digest(tensors: Tensors) -> str:

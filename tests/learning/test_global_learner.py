@@ -129,7 +129,21 @@ class TestEvaluation:
         assert counts.total == {5: 0, 0: 0, 3: 0, 1: 6}
 
 
-@pytest.mark.parametrize("algorithm", ["finetune", "joint", "fedprox", "fedlwf", "fedewc", "replay", "icarl"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "finetune",
+        "joint",
+        "fedprox",
+        "fedlwf",
+        "fedewc",
+        "replay",
+        "icarl",
+        "scaffold",
+        "feddyn",
+        "fot",
+    ],
+)
 @pytest.mark.parametrize(
     "model",
     [

@@ -25,7 +25,12 @@ WORKERS = ("a", "b", "c", "d")
 def context(make_job: MakeJob) -> GlobalContext:
     job = make_job()
     return GlobalContext(
-        WORKERS, (1, 8, 8), 0, torch.device("cpu"), lambda rows: build_network(job, (1, 8, 8), rows)
+        WORKERS,
+        (1, 8, 8),
+        0,
+        torch.device("cpu"),
+        lambda rows: build_network(job, (1, 8, 8), rows),
+        job.spec.training,
     )
 
 

@@ -119,7 +119,7 @@ class TestTraining:
     def test_worker_without_any_data_goes_through_a_whole_run(
         self, make_job: MakeJob, make_world: MakeWorld
     ) -> None:
-        for name in ("finetune", "joint", "replay", "icarl", "fedewc", "fedlwf"):
+        for name in ("finetune", "joint", "replay", "icarl", "fedewc", "fedlwf", "scaffold", "feddyn", "fot"):
             world = make_world(make_job(name), empty=((1, 1), (1, 2), (1, 3)))
             _, counts = world.run()
             assert len(counts) == 3
@@ -261,12 +261,18 @@ class Entropy(Algorithm):
         assert world.workers[FIRST].train(world.order(FIRST, 1, 2, weights), ignore).samples == 0
 
     def test_their_hidden_labels_change_nothing(
-        self, make_job: MakeJob, make_world: MakeWorld, module_folder: Path
+        self,
+        make_job: MakeJob,
+        make_world: MakeWorld,
+        module_folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         updates = []
         for label in (5, 0):
             world, weights = self.world(make_job, make_world, module_folder)
-            world.dataset.train.labels[world.split.shares[0].tasks[0].unlabelled] = label
+            labels = world.dataset.train.labels.copy()
+            labels[world.split.shares[0].tasks[0].unlabelled] = label
+            monkeypatch.setattr(world.dataset.train, "labels", labels)
             updates.append(world.workers[FIRST].train(world.order(FIRST, 1, 2, weights), ignore))
         assert updates[0].metrics["hidden_rows"] != updates[1].metrics["hidden_rows"]
         assert same(updates[0].weights, updates[1].weights)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from engram.learning.losses import cross_entropy, distillation, elastic, proximal
+from engram.learning.losses import cross_entropy, distillation, elastic, linear, proximal
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -51,3 +51,11 @@ def test_elastic_by_hand_and_only_on_old_rows() -> None:
     anchor = {"head.weight": torch.tensor([[0.0], [4.0]]), "scale": torch.tensor(1.0)}
     fisher = {"head.weight": torch.tensor([[2.0], [0.5]]), "scale": torch.tensor(3.0)}
     assert elastic(parameters, anchor, fisher).item() == 2 * 1 + 0.5 * 4 + 3 * 1
+
+
+def test_linear_by_hand() -> None:
+    weight = torch.tensor([3.0, -1.0], requires_grad=True)
+    loss = linear({"w": weight}, {"w": torch.tensor([1.0, -1.0])}, {"w": torch.tensor([0.5, 7.0])})
+    assert loss.item() == 1.0
+    (gradient,) = torch.autograd.grad(loss, weight)
+    assert gradient.tolist() == [0.5, 7.0]

@@ -233,9 +233,9 @@ def test_joint_learns_from_pseudo_labels_if_asked(make_job: MakeJob, make_world:
             "semifci",
             {"helpers": 1},
             {},
-            r"labelRatio: is 1, so there are no unlabelled data, which semifci needs",
+            r"labelRatio: 1 leaves no worker with unlabelled data, and semifci",
         ),
-        ("joint", {"unlabelledWeight": 1}, {}, r"labelRatio: is 1.*which joint needs.*unlabelledWeight: 0"),
+        ("joint", {"unlabelledWeight": 1}, {}, r"labelRatio: 1 leaves no.* and joint .*unlabelledWeight: 0"),
         ("fedcimatch", {"helpers": 1}, SCARCE, r"helpers: 1 is too large"),
     ],
 )

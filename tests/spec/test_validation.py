@@ -141,6 +141,31 @@ BAD = [
         "them",
     ),
     (
+        "{algorithm: {name: fedlwf, parameters: {unlabelled: true}}}",
+        "spec.dataset.labelRatio: 1 leaves no worker with unlabelled data, and fedlwf with these parameters "
+        "uses them: write less than 1, or algorithm.parameters.unlabelled: false",
+    ),
+    (
+        "{dataset: {labelRatio: 0.1}, workers: [{dataset: {labelRatio: 1}}], "
+        "algorithm: {name: fedewc, parameters: {unlabelled: true}}}",
+        "spec.dataset.labelRatio: 1 leaves no worker with unlabelled data, and fedewc",
+    ),
+    (
+        "{algorithm: {name: scaffold}, training: {optimizer: {name: adam}}}",
+        "spec.training.optimizer.name: scaffold reads gradients off the steps of SGD, those of adam have no "
+        "size of their own: write sgd",
+    ),
+    (
+        "{algorithm: {name: feddyn}, aggregation: {buffer: {size: 1}}}",
+        "spec.aggregation.buffer.size: feddyn compares each update with the weights of its round, in a "
+        "buffer they are of several: write 0",
+    ),
+    (
+        "{algorithm: {name: feddyn}, aggregation: {name: fedavgm}}",
+        "spec.aggregation.name: feddyn corrects the average of the workers, fedavgm makes something else of "
+        "it: write fedavg",
+    ),
+    (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
         "spec.algorithm.parameters.weightAlignment: 1 is not true or false: write true or false",
     ),
@@ -360,6 +385,11 @@ GOOD = [
     "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 0, weightAlignment: off}}}",
     "{algorithm: {name: fedprox, parameters: {mu: 1}}}",
     "{algorithm: {name: glfc, parameters: {proxyServer: reconstruct, acceptPrivacyRisk: true}}}",
+    "{algorithm: {name: fedlwf, parameters: {unlabelled: true}}, dataset: {labelRatio: 0.5}}",
+    "{algorithm: {name: fedewc, parameters: {unlabelled: true}}, workers: [{name: a}, {name: b, dataset:"
+    " {labelRatio: 0}}]}",
+    "{algorithm: {name: scaffold}, aggregation: {name: fedadam}}",
+    "{algorithm: {name: feddyn}, training: {optimizer: {name: adam}}, aggregation: {name: median}}",
     "{model: {name: cnn, parameters: {channels: [8, 16, 32], dense: 64}}}",
     "{aggregation: {name: krum}, workers: [{replicas: 5}]}",
     "{aggregation: {name: krum, clientFraction: 0.5}, workers: [{replicas: 9}]}",

@@ -8,15 +8,18 @@ from engram.errors import ConfigurationError
 from engram.learning.algorithm import Algorithm
 from engram.learning.algorithms.bic import Bic
 from engram.learning.algorithms.discmatch import DiscMatch
+from engram.learning.algorithms.feddyn import FedDyn
 from engram.learning.algorithms.fedewc import FedEwc
 from engram.learning.algorithms.fedlwf import FedLwf
 from engram.learning.algorithms.fedprox import FedProx
 from engram.learning.algorithms.finetune import Finetune
+from engram.learning.algorithms.fot import Fot
 from engram.learning.algorithms.glfc import Glfc
 from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.lga import Lga
 from engram.learning.algorithms.replay import Replay
+from engram.learning.algorithms.scaffold import Scaffold
 from engram.learning.algorithms.semifci import FedCiMatch, SemiFci
 from engram.spec import FederatedIncrementalJob
 from engram.spec.dotted import load_dotted, own_code
@@ -35,6 +38,9 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "semifci": SemiFci,
     "fedcimatch": FedCiMatch,
     "discmatch": DiscMatch,
+    "scaffold": Scaffold,
+    "feddyn": FedDyn,
+    "fot": Fot,
 }
 
 

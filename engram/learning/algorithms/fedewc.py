@@ -4,11 +4,15 @@ running Fisher matrix (online EWC: Schwarz et al. 2018, "Progress & compress", s
 Each worker computes the diagonal of its Fisher information at the task's final global model; the aggregator
 averages them by samples and adds them to the decayed sum of the tasks before. In class-incremental runs the
 method is hopeless: it protects weights, but nothing tells old classes from new ones. It ships as a baseline.
+
+With `unlabelled` images without labels count in the Fisher information too, each with a label drawn from the
+model's own prediction: that is the expectation by which the information is defined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +42,7 @@ class FedEwc(Algorithm):
         super().__init__(parameters)
         self.strength = parameters.strength
         self.decay = parameters.decay
+        self.with_unlabelled = parameters.unlabelled
         self.fisher: Tensors = {}
         self.anchor: Tensors = {}
 
@@ -51,9 +56,13 @@ class FedEwc(Algorithm):
         return loss + self.strength / 2 * penalty
 
     def consolidate(self, context: LocalContext) -> Tensors:
-        """Return the diagonal Fisher information of the worker's labelled samples of the task."""
-        positions = self.labelled(context.share, context.scope.task)
-        return {name: to_numpy(f) for name, f in fisher_diagonal(context, positions).items()}
+        """Return the diagonal Fisher information of the worker's samples of the task."""
+        part = context.share.tasks[context.scope.task - 1]
+        unlabelled = part.unlabelled if self.with_unlabelled else part.unlabelled[:0]
+        return {
+            name: to_numpy(found)
+            for name, found in fisher_diagonal(context, part.labelled, unlabelled).items()
+        }
 
     def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
         """Send w* and F with training rounds."""
@@ -83,26 +92,44 @@ class FedEwc(Algorithm):
         self.anchor = unprefixed(ANCHOR, state)
 
 
-def fisher_diagonal(context: LocalContext, positions: Indices) -> dict[str, Tensor]:
+def fisher_diagonal(context: LocalContext, labelled: Indices, unlabelled: Indices) -> dict[str, Tensor]:
     """Return F_i = mean over samples of (d log p(label | x) / d w_i)^2, by parameter name; empty for none.
 
-    The empirical Fisher: labels are the true ones. The network is in eval mode.
+    The labels of `labelled` are the true ones (the empirical Fisher), those of `unlabelled` are drawn from
+    p(label | x). The network is in eval mode.
     """
-    if len(positions) == 0:
+    samples = len(labelled) + len(unlabelled)
+    if samples == 0:
         return {}
     network = context.network
     network.eval()
     parameters = dict(network.named_parameters())
     total = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
-    for start in range(0, len(positions), FORWARD_BATCH):
-        part = positions[start : start + FORWARD_BATCH]
-        for image, target in zip(context.images(part), context.rows(part), strict=True):
+    for images, targets in chain(_with_labels(context, labelled), _with_draws(context, unlabelled)):
+        for image, target in zip(images, targets, strict=True):
             loss = losses.cross_entropy(network(image.unsqueeze(0)), target.unsqueeze(0))
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     total[name] += gradient.square()
-    return {name: tensor / len(positions) for name, tensor in total.items()}
+    return {name: tensor / samples for name, tensor in total.items()}
+
+
+def _with_labels(context: LocalContext, positions: Indices) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and their rows of the head, some at a time."""
+    for start in range(0, len(positions), FORWARD_BATCH):
+        part = positions[start : start + FORWARD_BATCH]
+        yield context.images(part), context.rows(part)
+
+
+def _with_draws(context: LocalContext, positions: Indices) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and rows drawn from what the network says of them, some at a time."""
+    generator = context.generator("fisher")
+    for start in range(0, len(positions), FORWARD_BATCH):
+        images = context.images(positions[start : start + FORWARD_BATCH])
+        with torch.no_grad():
+            chances = context.network(images).float().softmax(dim=1).cpu()
+        yield images, torch.multinomial(chances, 1, generator=generator).squeeze(1).to(context.device)
 
 
 def averaged(measured: list[tuple[int, Tensors]]) -> dict[str, NDArray[Any]]:

@@ -3,6 +3,8 @@ Usmanova et al. 2021, "A distillation-based approach integrating continual learn
 
 The teacher is the global model at the end of the last task. Without exemplars the old classes see no samples
 of their own, so in class-incremental runs this helps little: it is a baseline.
+
+With `unlabelled` the teacher is also asked about images without labels: distillation never looked at labels.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from engram.data.types import Indices, WorkerShare
 from engram.federation.messages import Consolidated, Shared, Tensors
 from engram.learning import losses
 from engram.learning.algorithm import Algorithm, Batch, LocalContext, TaskScope
@@ -28,18 +32,27 @@ class FedLwf(Algorithm):
     def __init__(self, parameters: FedLwfParameters) -> None:
         super().__init__(parameters)
         self.strength = parameters.strength
+        self.with_unlabelled = parameters.unlabelled
         self.teacher = Teacher(parameters.temperature)
+
+    def unlabelled(self, share: WorkerShare, task: int, round: int) -> Indices:
+        """Return the task's unlabelled samples where they are wanted and there is a teacher."""
+        if self.with_unlabelled and task > 1:
+            return share.tasks[task - 1].unlabelled
+        return super().unlabelled(share, task, round)
 
     def begin_round(self, context: LocalContext) -> None:
         """Make the teacher ready."""
         self.teacher.begin(context)
 
     def loss(self, context: LocalContext, batch: Batch) -> Tensor:
-        """Return cross-entropy + lambda x distillation."""
-        logits = context.network(batch.images)
-        return losses.cross_entropy(logits, batch.targets) + self.strength * self.teacher.loss(
-            logits, batch.images
-        )
+        """Return cross-entropy + lambda x distillation, the mean over all images of the step."""
+        images = batch.images
+        if len(batch.unlabelled):
+            images = torch.cat([images, context.weak(batch.unlabelled)])
+        logits = context.network(images)
+        loss = losses.cross_entropy(logits[: len(batch.targets)], batch.targets)
+        return loss + self.strength * self.teacher.loss(logits, images)
 
     def shared(self, worker: str, scope: TaskScope, round: int) -> Shared:
         """Send the teacher with training rounds."""

@@ -1,7 +1,8 @@
 """fedprox: a proximal term keeps local models near the global one (Li et al. 2020, "Federated optimization in
 heterogeneous networks", equation 2).
 
-It tames heterogeneous workers; it does not remember old classes.
+It tames heterogeneous workers; it does not remember old classes. Unlabelled data has no use here: the term
+looks at weights only, and with pseudo-labels it would be another method.
 """
 
 from __future__ import annotations
