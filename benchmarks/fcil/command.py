@@ -169,7 +169,7 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
     benchmark = rows[0].benchmark
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     this = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(_without_places(["python", *sys.argv])),
         "time": now,
         "seconds": round(time.monotonic() - started),
     }
@@ -181,6 +181,16 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
         "history": [*before.get("history", []), this],
         "variants": {variant.name: _described(variant) for variant in VARIANTS if variant.name in names},
     }
+
+
+def _without_places(words: Sequence[str]) -> list[str]:
+    """Return a command without folders of this machine, which are nothing to others."""
+    found = list(words)
+    for option in ("--keep", "--data", "--json", "--page"):
+        if option in found:
+            place = found.index(option)
+            del found[place : place + 2]
+    return [word for word in found if not word.startswith(("--keep=", "--data=", "--json=", "--page="))]
 
 
 def _described(variant: Variant) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Piece:
 
 
 def pieces(cells: Sequence[Cell]) -> list[Piece]:
-    """Return the cells in grids: one label ratio each, of `LARGEST` cells or of one variant with more."""
+    """Return the cells in grids of one label ratio and up to `LARGEST` cells, or one variant with more."""
     missing: dict[tuple[str, float, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         settings = json.dumps(dict(cell.variant.settings), sort_keys=True)
