@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from engram.spec.algorithms import ALGORITHMS
+from engram.spec.algorithms import ALGORITHMS, DataFreeParameters
 from engram.spec.base import Spec
 from engram.spec.job import JobSpec
+from engram.spec.parameters import MODELS
 from engram.spec.problems import Problem
 
 FIELD = "spec.algorithm.parameters"
@@ -24,6 +25,8 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     except ValidationError:
         return  # told by the check of the parameters themselves
     yield from _check_exemplars(spec, parameters)
+    if isinstance(parameters, DataFreeParameters):
+        yield from _check_norm(spec)
 
 
 def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
@@ -36,6 +39,21 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
             f"{FIELD}.exemplarsPerWorker",
             f"{budget} is less than one exemplar for each of the job's {classes} classes",
             f"write at least {classes}{none}",
+        )
+
+
+def _check_norm(spec: JobSpec) -> Iterator[Problem]:
+    """Only BatchNorm layers keep the statistics that images can be made from; what a model of the user's own
+    has is seen when it is built.
+    """
+    kind = MODELS.get(spec.model.name)
+    norm = spec.model.parameters.get("norm", kind and kind.model_fields["norm"].default)
+    if kind is not None and norm != "batch":
+        yield Problem(
+            "spec.model.parameters.norm",
+            f"{norm} leaves {spec.algorithm.name} nothing to make images from: it needs the statistics that "
+            "BatchNorm layers keep",
+            "write batch",
         )
 
 

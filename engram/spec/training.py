@@ -84,8 +84,8 @@ class Algorithm(Spec):
         "finetune",
         min_length=1,
         max_length=253,
-        description="finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, or package.module:Class of "
-        "your own.",
+        description="finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, target, mfcl, or "
+        "package.module:Class of your own.",
     )
     parameters: Parameters = Field(
         default_factory=dict, description="Parameters of the algorithm, checked by its own type."

@@ -76,8 +76,8 @@ BAD = [
         "{algorithm: {name: my.module.Name}}",
         "spec.algorithm.name: 'my.module.Name' is neither an algorithm of engram nor a dotted path:"
         " write one of: "
-        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl; or package.module:Class, such as "
-        "my_package.my_module:MyName",
+        "finetune, joint, fedprox, fedlwf, fedewc, replay, icarl, target, mfcl; or package.module:Class, "
+        "such as my_package.my_module:MyName",
     ),
     ("{algorithm: {name: 'my-module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
     ("{algorithm: {name: 'my..module:Name'}}", "is neither an algorithm of engram nor a dotted path"),
@@ -95,7 +95,7 @@ BAD = [
     (
         "{algorithm: {name: replay, parameters: {temperature: 5}}}",
         "spec.algorithm.parameters.temperature: unknown parameter: "
-        "replay takes exemplarsPerWorker, weightAlignment; temperature belongs to fedlwf, icarl",
+        "replay takes exemplarsPerWorker, weightAlignment; temperature belongs to fedlwf, icarl, target",
     ),
     (
         "{algorithm: {parameters: {mu: 5}}}",
@@ -120,6 +120,16 @@ BAD = [
         "{algorithm: {name: replay, parameters: {exemplarsPerWorker: 3}}, tasks: {count: 2}}",
         "3 is less than one exemplar for each of the job's 4 classes: write at least 4, or 0 for none",
     ),
+    (
+        "{algorithm: {name: target}, model: {name: cnn}}",
+        "spec.model.parameters.norm: none leaves target nothing to make images from: it needs the statistics "
+        "that BatchNorm layers keep: write batch",
+    ),
+    (
+        "{algorithm: {name: mfcl}, model: {name: resnet18}}",
+        "spec.model.parameters.norm: group leaves mfcl nothing to make images from",
+    ),
+    ("{algorithm: {name: mfcl}, model: {name: cnn, parameters: {norm: none}}}", "norm: none leaves mfcl"),
     (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
         "spec.algorithm.parameters.weightAlignment: 1 is not true or false: write true or false",

@@ -12,7 +12,9 @@ from engram.learning.algorithms.fedprox import FedProx
 from engram.learning.algorithms.finetune import Finetune
 from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
+from engram.learning.algorithms.mfcl import Mfcl
 from engram.learning.algorithms.replay import Replay
+from engram.learning.algorithms.target import Target
 from engram.spec import FederatedIncrementalJob
 from engram.spec.dotted import load_dotted, own_code
 
@@ -24,6 +26,8 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "fedewc": FedEwc,
     "replay": Replay,
     "icarl": Icarl,
+    "target": Target,
+    "mfcl": Mfcl,
 }
 
 
