@@ -76,22 +76,24 @@ class Mfcl(Algorithm):
         new_targets = batch.targets - old_rows
         if self._old is None or self._generator is None:
             return losses.cross_entropy(network(batch.images)[:, old_rows:], new_targets)
+        count = len(batch.images)
         with torch.no_grad():
-            images, targets = self._with_synthetic(self._old, self._generator, batch)
+            images = torch.cat([batch.images, self._made(self._generator)])
             old_features = self._old.features(images)
+            made_targets = self._old.head(old_features[count:]).argmax(1)
         features = network.features(images)
-        own = network.head(features[: len(batch.images)])
+        own = network.head(features[:count])
         loss = losses.cross_entropy(own[:, old_rows:], new_targets)
+        targets = torch.cat([batch.targets, made_targets])
         fine = losses.cross_entropy(network.head(features.detach()), targets)
         kept = weighted_distance(features, old_features, self._old.head.weight)
         return loss + self.parameters.fine_tuning * fine + self.parameters.distillation * kept
 
-    def _with_synthetic(self, old: Network, generator: ImageGenerator, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the batch's images and targets followed by synthetic ones."""
-        size = self.parameters.noise_size
-        draw = noise(self.parameters.synthetic_batch, size, self._draws, batch.images.device)
-        made = generator(draw)
-        return torch.cat([batch.images, made]), torch.cat([batch.targets, old(made).argmax(1)])
+    def _made(self, generator: ImageGenerator) -> Tensor:
+        """Return synthetic images for one step."""
+        count, size = self.parameters.synthetic_batch, self.parameters.noise_size
+        made: Tensor = generator(noise(count, size, self._draws, generator.project.weight.device))
+        return made
 
     # Aggregator's side
 
