@@ -52,9 +52,11 @@ ALGORITHM_ROWS: tuple[Algorithm, ...] = (
     ),
     Algorithm(("LGA",), ("lga", "glfc", "icarl"), "gradient weights for each old task differ or are missing"),
     Algorithm(
-        ("MFCL",), ("mfcl", "target", "fedlwf"), "distillation on generated images differs or is missing"
+        ("MFCL",), ("fedlwf",), "with model.parameters.norm: batch write mfcl, which trains a generator, too"
     ),
-    Algorithm(("TARGET",), ("target", "fedlwf"), "distillation on generated images differs or is missing"),
+    Algorithm(
+        ("TARGET",), ("fedlwf",), "with model.parameters.norm: batch write target, which makes images, too"
+    ),
     Algorithm(("FedProx",), ("fedprox",), "the proximal term is mu/2 ||w - w_global||^2, mu 0.01"),
     Algorithm(("EWC",), ("fedewc",), "online Fisher information with decay"),
     Algorithm(("LwF",), ("fedlwf",), "distillation from the last task's global model"),

@@ -165,6 +165,8 @@ class GlobalContext:
 
     workers: tuple[str, ...]
     """Names of the job's workers, in its order."""
+    tasks: int
+    """How many tasks are trained: after the last one nothing has to be made ready."""
     shape: tuple[int, int, int]
     """Channels, height, width of the images."""
     seed: int

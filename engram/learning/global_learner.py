@@ -24,6 +24,7 @@ class Coordinator:
             self._algorithm.begin_run(
                 GlobalContext(
                     workers=tuple(worker.name for worker in setting.job.workers()),
+                    tasks=len(setting.plans),
                     shape=setting.dataset.train.shape,
                     seed=setting.job.spec.seed,
                     device=setting.device,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from engram.spec.algorithms import (
     ALGORITHMS,
+    DataFreeParameters,
     ExemplarParameters,
     GlfcParameters,
     ReplayParameters,
@@ -16,6 +17,7 @@ from engram.spec.algorithms import (
 )
 from engram.spec.base import Spec
 from engram.spec.job import JobSpec
+from engram.spec.parameters import MODELS
 from engram.spec.problems import Problem
 
 FIELD = "spec.algorithm.parameters"
@@ -31,6 +33,8 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     yield from _check_exemplars(spec, parameters)
     yield from _check_unlabelled(spec, parameters)
     yield from _check_rounds(spec, parameters)
+    if isinstance(parameters, DataFreeParameters):
+        yield from _check_norm(spec)
     if isinstance(parameters, SemiFciParameters):
         yield from _check_helpers(spec, parameters)
     if isinstance(parameters, ExemplarParameters):
@@ -160,6 +164,21 @@ def _check_rounds(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
             "spec.aggregation.name",
             f"{name} corrects the average of the workers, {aggregation.name} makes something else of it",
             "write fedavg",
+        )
+
+
+def _check_norm(spec: JobSpec) -> Iterator[Problem]:
+    """Only BatchNorm layers keep the statistics that images can be made from; what a model of the user's own
+    has is seen when it is built.
+    """
+    kind = MODELS.get(spec.model.name)
+    norm = spec.model.parameters.get("norm", kind and kind.model_fields["norm"].default)
+    if kind is not None and norm != "batch":
+        yield Problem(
+            "spec.model.parameters.norm",
+            f"{norm} leaves {spec.algorithm.name} nothing to make images from: it needs the statistics that "
+            "BatchNorm layers keep",
+            "write batch",
         )
 
 

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from engram.spec.base import Spec
 
+CORRECTION = (
+    "After each task: align shrinks the head's rows of new classes to the mean norm of old ones, if longer; "
+    "bic fits a factor and an offset of their scores on held-out samples."
+)
 ROUNDING = 1e-9
 """Added before rounding down, so that .29 of 100 is 29."""
 
@@ -122,11 +126,7 @@ class ExemplarParameters(Spec):
     exemplars_per_worker: int = Field(
         50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
     )
-    classifier_correction: Literal["none", "align", "bic"] = Field(
-        "none",
-        description="After each task: align shrinks the head's rows of new classes to the mean norm of old "
-        "ones, if longer; bic fits a factor and an offset of their scores on held-out samples.",
-    )
+    classifier_correction: Literal["none", "align", "bic"] = Field("none", description=CORRECTION)
     held_out_share: float = Field(
         0.2,
         gt=0,
@@ -153,11 +153,7 @@ class ReplayParameters(ExemplarParameters):
     exemplars_per_worker: int = Field(
         50, ge=0, le=10_000_000, description="Exemplars that each worker keeps."
     )
-    classifier_correction: Literal["none", "align", "bic"] = Field(
-        "align",
-        description="After each task: align shrinks the head's rows of new classes to the mean norm of old "
-        "ones, if longer; bic fits a factor and an offset of their scores on held-out samples.",
-    )
+    classifier_correction: Literal["none", "align", "bic"] = Field("align", description=CORRECTION)
     weight_alignment: bool = Field(
         True, description="false: no alignment, as with classifierCorrection: none."
     )
@@ -220,11 +216,7 @@ class LgaParameters(GlfcParameters):
 class BicParameters(ExemplarParameters):
     """bic: exemplars, distillation and bias correction."""
 
-    classifier_correction: Literal["none", "align", "bic"] = Field(
-        "bic",
-        description="After each task: align shrinks the head's rows of new classes to the mean norm of old "
-        "ones, if longer; bic fits a factor and an offset of their scores on held-out samples.",
-    )
+    classifier_correction: Literal["none", "align", "bic"] = Field("bic", description=CORRECTION)
     temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
     strength: float | None = Field(
         None,
@@ -238,12 +230,7 @@ class BicParameters(ExemplarParameters):
 class SemiFciParameters(ExemplarParameters, PseudoLabelParameters):
     """semifci: pseudo-labels agreed on with helpers, compensated loss, fusion with the best old model."""
 
-    classifier_correction: Literal["none", "align", "bic"] = Field(
-        "align",
-        description="After each task: align shrinks the head's rows of new classes to the mean norm of old "
-        "ones, if longer; bic fits a factor and an offset of their scores on held-out samples.",
-    )
-
+    classifier_correction: Literal["none", "align", "bic"] = Field("align", description=CORRECTION)
     helpers: int = Field(
         2,
         ge=0,
@@ -321,6 +308,69 @@ class DiscMatchParameters(PseudoLabelParameters):
     )
 
 
+class DataFreeParameters(Spec):
+    """Shared by algorithms that make images of old classes out of the model, at the aggregator."""
+
+    noise_size: int = Field(64, ge=1, le=10_000, description="Random numbers that an image is made from.")
+    generator_width: int = Field(
+        16, ge=1, le=1024, description="Channels of the generator's last block; the first has twice as many."
+    )
+    generator_batch: int = Field(
+        64, ge=2, le=65_536, description="Images in a step of the generator's training."
+    )
+    generator_learning_rate: float = Field(
+        0.002, gt=0, le=1, description="Step size of the generator's training (Adam)."
+    )
+    statistics: float = Field(
+        1.0, ge=0, le=10_000, description="Weight of the loss on the statistics of BatchNorm layers."
+    )
+    synthetic_batch: int = Field(
+        32, ge=1, le=65_536, description="Synthetic images in a worker's step, beside batchSize real ones."
+    )
+
+
+class TargetParameters(DataFreeParameters):
+    """target: distillation on synthetic images of old classes; experimental."""
+
+    strength: float = Field(3.0, ge=0, le=10_000, description="Weight (alpha) of the distillation loss.")
+    temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
+    new_rows_only: bool = Field(
+        True, description="Cross-entropy among the task's own classes; false: among all classes seen."
+    )
+    synthetic_images: int = Field(
+        512, ge=1, le=1_000_000, description="Images made at a task's end, a byte a pixel."
+    )
+    generator_steps: int = Field(
+        30, ge=1, le=1_000_000, description="Steps of the generator for each batch of images."
+    )
+    student_steps: int = Field(
+        20, ge=0, le=1_000_000, description="Steps of the generator's opponent after each batch of images."
+    )
+    boundary: float = Field(
+        1.0, ge=0, le=10_000, description="Weight of the loss that seeks images on which the opponent errs."
+    )
+
+
+class MfclParameters(DataFreeParameters):
+    """mfcl: a generator of images of old classes on every worker; experimental."""
+
+    generator_steps: int = Field(
+        300, ge=1, le=10_000_000, description="Steps of the generator's training at a task's end."
+    )
+    diversity: float = Field(
+        1.0, ge=0, le=10_000, description="Weight of the loss that wants all old classes equally often."
+    )
+    smoothness: float = Field(
+        0.001, ge=0, le=10_000, description="Weight of the loss that wants images without noise."
+    )
+    fine_tuning: float = Field(
+        1.0, ge=0, le=10_000, description="Weight of the head's cross-entropy over all classes."
+    )
+    distillation: float = Field(
+        0.1, ge=0, le=10_000, description="Weight of the distillation of features, as the old head sees them."
+    )
+
+
 ALGORITHMS: dict[str, type[Spec]] = {
     "finetune": NoParameters,
     "joint": JointParameters,
@@ -338,4 +388,6 @@ ALGORITHMS: dict[str, type[Spec]] = {
     "scaffold": ScaffoldParameters,
     "feddyn": FedDynParameters,
     "fot": FotParameters,
+    "target": TargetParameters,
+    "mfcl": MfclParameters,
 }

@@ -96,7 +96,7 @@ def test_nothing_is_called_equal_that_is_only_near() -> None:
         ("fci_ssl", "semifci" if "semifci" in ALGORITHMS else "icarl"),
         ("FedCI_Match", "semifci" if "semifci" in ALGORITHMS else "icarl"),
         ("SemiFCI", "semifci" if "semifci" in ALGORITHMS else "icarl"),
-        ("TARGET", "target" if "target" in ALGORITHMS else "fedlwf"),
+        ("TARGET", "fedlwf"),
         ("FedProx", "fedprox"),
         ("fed-ewc", "fedewc"),
         ("FedLwF", "fedlwf"),

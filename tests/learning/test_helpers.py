@@ -25,12 +25,13 @@ WORKERS = ("a", "b", "c", "d")
 def context(make_job: MakeJob) -> GlobalContext:
     job = make_job()
     return GlobalContext(
-        WORKERS,
-        (1, 8, 8),
-        0,
-        torch.device("cpu"),
-        lambda rows: build_network(job, (1, 8, 8), rows),
-        job.spec.training,
+        workers=WORKERS,
+        shape=(1, 8, 8),
+        seed=0,
+        device=torch.device("cpu"),
+        make_network=lambda rows: build_network(job, (1, 8, 8), rows),
+        training=job.spec.training,
+        tasks=3,
     )
 
 

@@ -49,6 +49,9 @@ def test_a_job_that_was_not_parsed_is_judged_here(parse: Parse) -> None:
         algorithm_parameters(job)
 
 
+BATCH = {"name": "cnn", "parameters": {"norm": "batch"}}
+
+
 @pytest.mark.parametrize("part", ["algorithm", "aggregation", "model"])
 def test_every_default_is_valid_in_a_file(part: str) -> None:
     known = {"algorithm": ALGORITHMS, "aggregation": AGGREGATIONS, "model": MODELS}[part]
@@ -59,7 +62,13 @@ def test_every_default_is_valid_in_a_file(part: str) -> None:
                 "apiVersion": "engram.dev/v1alpha1",
                 "kind": "FederatedIncrementalJob",
                 "metadata": {"name": "a"},
-                "spec": {part: written, "workers": [{"replicas": 5}], "dataset": {"labelRatio": 0.5}},
+                # Of the models' normalisations every algorithm can do with batch.
+                "spec": {
+                    "model": BATCH,
+                    part: written,
+                    "workers": [{"replicas": 5}],
+                    "dataset": {"labelRatio": 0.5},
+                },
             }
         )
 

@@ -166,6 +166,16 @@ BAD = [
         "it: write fedavg",
     ),
     (
+        "{algorithm: {name: target}, model: {name: cnn}}",
+        "spec.model.parameters.norm: none leaves target nothing to make images from: it needs the statistics "
+        "that BatchNorm layers keep: write batch",
+    ),
+    (
+        "{algorithm: {name: mfcl}, model: {name: resnet18}}",
+        "spec.model.parameters.norm: group leaves mfcl nothing to make images from",
+    ),
+    ("{algorithm: {name: mfcl}, model: {name: cnn, parameters: {norm: none}}}", "norm: none leaves mfcl"),
+    (
         "{algorithm: {name: replay, parameters: {weightAlignment: 1}}}",
         "spec.algorithm.parameters.weightAlignment: 1 is not true or false: write true or false",
     ),

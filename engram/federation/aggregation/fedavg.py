@@ -5,38 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from engram.federation.aggregation.base import Aggregation, averaged_names
 from engram.federation.aggregation.exact import ExactSum
+from engram.federation.aggregation.statistics import (
+    MEAN,
+    VARIANCE,
+    largest_moments,
+    pooled_variance,
+    variances,
+    with_second_moments,
+)
 from engram.federation.messages import EMPTY, Tensors
 from engram.spec.algorithms import NoParameters
 
-PLAIN_SUFFIXES = ("running_mean", "running_var")
-"""Statistics of normalisation layers by torch's names: server optimisers average them plainly, as a step with
-momentum could make a variance negative."""
+PLAIN_SUFFIXES = (MEAN, VARIANCE)
+"""Statistics of normalisation layers by torch's names: server optimisers take what fedavg makes of them, as a
+step with momentum could make a variance negative."""
 
 
 class FedAvg(Aggregation):
-    """w = sum_k (n_k / n) w_k, exact and independent of the order of arrival; memory: one float64 model."""
+    """w = sum_k (n_k / n) w_k, exact and independent of the order of arrival; memory: one float64 model.
+
+    Variances of normalisation layers are pooled (see `statistics`).
+    """
 
     def __init__(self, parameters: NoParameters | None = None) -> None:
         self._weights: Tensors = EMPTY
+        self._means: dict[str, str] = {}
+        """The mean that belongs to each variance of the model."""
         self._sum = ExactSum({}, 1)
 
     def begin(self, weights: Tensors, total_samples: int) -> None:
         """See `Aggregation.begin`."""
-        self._weights = weights
+        self._weights, self._means = weights, variances(weights)
+        summed = with_second_moments(weights, self._means)
         # The system zeroes fresh memory page by page, every round, which costs as much as adding an update.
-        self._sum = ExactSum(weights, total_samples, self._sum.memory)
+        self._sum = ExactSum(summed, total_samples, self._sum.memory)
 
     def check(self, samples: int, magnitudes: Mapping[str, float]) -> None:
         """See `Aggregation.check`."""
-        self._sum.check(samples, magnitudes)
+        self._sum.check(samples, largest_moments(magnitudes, self._means))
 
     def add(self, worker: str, samples: int, weights: Tensors) -> None:
         """See `Aggregation.add`."""
-        self._sum.add(samples, weights)
+        self._sum.add(samples, with_second_moments(weights, self._means))
 
     def finish(self) -> Tensors:
         """See `Aggregation.finish`."""
@@ -50,4 +65,8 @@ class FedAvg(Aggregation):
 
     def next(self, name: str, current: NDArray[Any], total: ExactSum) -> NDArray[Any]:
         """Return the next value of one tensor from the round's sum; server optimisers override this."""
-        return total.rounded_mean(name, current.dtype)
+        if name not in self._means:
+            return total.rounded_mean(name, current.dtype)
+        double = np.dtype(np.float64)
+        second, mean = (total.rounded_mean(part, double) for part in (name, self._means[name]))
+        return pooled_variance(second, mean).astype(current.dtype)

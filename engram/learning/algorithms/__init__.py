@@ -18,9 +18,11 @@ from engram.learning.algorithms.glfc import Glfc
 from engram.learning.algorithms.icarl import Icarl
 from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.lga import Lga
+from engram.learning.algorithms.mfcl import Mfcl
 from engram.learning.algorithms.replay import Replay
 from engram.learning.algorithms.scaffold import Scaffold
 from engram.learning.algorithms.semifci import FedCiMatch, SemiFci
+from engram.learning.algorithms.target import Target
 from engram.spec import FederatedIncrementalJob
 from engram.spec.dotted import load_dotted, own_code
 
@@ -41,6 +43,8 @@ BUILT_IN: dict[str, type[Algorithm]] = {
     "scaffold": Scaffold,
     "feddyn": FedDyn,
     "fot": Fot,
+    "target": Target,
+    "mfcl": Mfcl,
 }
 
 

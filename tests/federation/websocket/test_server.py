@@ -17,6 +17,8 @@ from engram.errors import ConfigurationError, FederationError, PortTakenError
 from engram.federation.codec import DOWN, UP, Encoder
 from engram.federation.messages import (
     Ack,
+    Consolidate,
+    Consolidated,
     Down,
     Finish,
     Heartbeat,
@@ -30,6 +32,7 @@ from engram.federation.outcome import Outcome
 from engram.federation.websocket import hub as server_module
 from engram.federation.websocket.server import serve
 from engram.spec.tokens import worker_token
+from tests.federation.conftest import FEATURES
 from tests.federation.websocket.raw import KEY, A, B, Server, WithServer, hello_of, update_of
 
 CLOSE_GOING_AWAY = 1001
@@ -306,6 +309,45 @@ def test_the_loop_answers_while_the_aggregator_evaluates(with_server: WithServer
                 train = await one.hear()
 
     with_server(check, rounds=(2,), evaluation={"every": "round"})
+
+
+def test_connections_outlive_a_task_that_the_aggregator_takes_long_to_close(with_server: WithServer) -> None:
+    """What trains a network of its own between two tasks needs no thread of its own."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    async def check(server: Server) -> None:
+        learner = server.aggregator._engine._learner
+        close_task = learner.close_task
+
+        def slow(*arguments: Any) -> Any:
+            entered.set()
+            assert go_on.wait(10)
+            return close_task(*arguments)
+
+        learner.close_task = slow
+        async with server.peer(A) as one, server.peer(B) as two:
+            order: Down = Wait()
+            for peer in (one, two):
+                while not isinstance(order := await peer.hear(), Train):
+                    pass
+                await peer.say(update_of(order))
+            for peer in (one, two):
+                while not isinstance(order := await peer.hear(), Consolidate):
+                    pass
+                await peer.say(Consolidated(order.task, 10, {"sums": np.ones(FEATURES, np.float32)}))
+            assert await asyncio.to_thread(entered.wait, 10)
+            await one.say(Heartbeat("idle"))
+            with pytest.raises(InvalidStatus):
+                async with server.peer(A, token="wrong"):
+                    pass
+            go_on.set()
+            for peer in (one, two):
+                while not isinstance(order := await peer.hear(), Train):
+                    pass
+                assert (order.task, order.round) == (2, 1)
+            assert "disconnected" not in server.aggregator._presence.states().values()
+
+    with_server(check, rounds=(1, 1))
 
 
 def test_heartbeats_and_a_workers_last_words_reach_the_observer(with_server: WithServer) -> None:
