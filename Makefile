@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
-	generate format benchmark benchmark-reference benchmark-step benchmark-federation benchmark-operator clean
+	generate format benchmark benchmark-reference benchmark-step benchmark-federation benchmark-operator benchmark-scrape clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ generate: install ## Make the CRD and the field reference again from the types, 
 	$(BIN)/python -m engram.spec.generate
 	$(BIN)/python -m charts.generate
 
+pictures: install ## Draw the dashboards of docs/ again, from a real run that a real Prometheus watches
+	ENGRAM_PICTURES=docs/images $(BIN)/pytest tests/observability/test_run.py -k picture
+
 format: install ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -102,6 +105,9 @@ benchmark-federation: install ## Seconds a federated round beside the limit of t
 
 benchmark-operator: install ## Apply to pods, API writes, memory and idle CPU of the operator with 1,000 jobs
 	$(BIN)/python benchmarks/operator.py
+
+benchmark-scrape: install ## Milliseconds and series of a scrape of an aggregator
+	$(BIN)/python benchmarks/scrape.py
 
 clean: ## Remove the virtual environment and caches; runs/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

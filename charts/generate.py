@@ -2,8 +2,9 @@
 
 The chart is the one source of what the operator is installed with. Made from it are the table in its README
 (values.yaml, whose comments are the descriptions) and, by `helm template`, the plain manifests of `deploy/`.
-Made for it, from the types in engram.spec, is its template of the CRD. With `--check` nothing is written, and
-the exit code is 1 when a file differs from what would be.
+Made for it are its template of the CRD, from the types in engram.spec, and its dashboards, from
+charts.dashboards. With `--check` nothing is written, and the exit code is 1 when a file differs from what
+would be.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from charts.dashboards.fleet import FLEET
+from charts.dashboards.job import JOB
+from charts.dashboards.model import render
 from engram.spec.crd import build_crd
 from tests.cluster import binaries
 from tests.cluster.helm import Helm
@@ -113,6 +118,8 @@ def render_user_roles() -> str:
 FILES: dict[str, Callable[[], str]] = {
     "charts/engram/templates/crd.yaml": render_crd,
     "charts/engram/README.md": render_readme,
+    "charts/engram/dashboards/job.json": partial(render, JOB),
+    "charts/engram/dashboards/fleet.json": partial(render, FLEET),
 }
 MANIFESTS: dict[str, Callable[[], str]] = {
     "deploy/operator.yaml": render_operator,

@@ -34,8 +34,9 @@ from engram.spec.names import METRICS, Metric, MetricName, Rejection, RoundPhase
 
 MOST_WORKERS = 1000
 MOST_CLASSES = 1000
-MOST_TASKS = 100
-"""Rows and columns of `engram_task_accuracy`: the newest tasks are kept."""
+MOST_TASKS = 50
+"""Rows and columns of `engram_task_accuracy`: the newest tasks are kept. With the matrix of 100 tasks alone a
+scrape would have more than the 5,000 series that a job of 100 workers may have."""
 
 OTHER = "other"
 STATES: tuple[str, ...] = get_args(WorkerState)

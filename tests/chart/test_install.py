@@ -230,6 +230,7 @@ def test_with_everything_on_the_api_server_takes_every_field(
         "networkPolicy": {"enabled": True},
         "jobs": {"networkPolicy": True, "hostPaths": {"restrict": True, "allowed": ["/data"]}},
         "prometheus": {"monitor": {"enabled": True, "kind": kind}, "rules": {"enabled": True}},
+        "grafana": {"dashboards": {"enabled": True}},
     }
     helm = Helm(CHART, control_plane.kubeconfig, namespace)
     text = helm.text("lab", values=values)

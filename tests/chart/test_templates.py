@@ -29,6 +29,7 @@ EVERYTHING: Values = {
     "networkPolicy": {"enabled": True},
     "jobs": {"networkPolicy": True, "hostPaths": {"restrict": True, "allowed": ["/data"]}},
     "prometheus": {"monitor": {"enabled": True, "kind": "ServiceMonitor"}, "rules": {"enabled": True}},
+    "grafana": {"dashboards": {"enabled": True}},
 }
 
 
@@ -64,6 +65,11 @@ TOGGLES: list[tuple[Values, dict[str, list[str]], dict[str, list[str]]]] = [
         {},
     ),
     ({"prometheus": {"rules": {"enabled": True}}}, {"PrometheusRule": ["engram"]}, {}),
+    (
+        {"grafana": {"dashboards": {"enabled": True}}},
+        {"ConfigMap": ["engram-dashboard-fleet", "engram-dashboard-job"]},
+        {},
+    ),
     (
         {"jobs": {"hostPaths": {"restrict": True}}},
         {

@@ -39,6 +39,16 @@ def cable_cut(level: NodeLevel, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def outward_only(level: NodeLevel, name: str) -> Iterator[None]:
+    """Let no connection into a node, as behind the router of a shop; at the end they come in again."""
+    level.network.shut(name)
+    try:
+        yield
+    finally:
+        level.network.open(name)
+
+
+@contextmanager
 def power_cut(level: NodeLevel, name: str) -> Iterator[None]:
     """Cut a node's power: all its processes are gone, its disk stays. At the end it boots, and is Ready.
 

@@ -17,6 +17,8 @@ CONTROL_ADDRESS = "10.77.0.1"
 POD_NETWORK = "10.244.0.0/16"
 _FIRST_NUMBER = 11
 _BRIDGE = "cables"
+_INWARD = ("-i", "eth0", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP")
+"""Packets that open a connection from outside."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,26 @@ class Network:
     def mend(self, name: str) -> None:
         """Mend the cable of a node."""
         _configure(self.control, f"link set v-{name} up")
+
+    def shut(self, name: str) -> None:
+        """Let no connection into a node and its pods; what they open themselves goes out and is answered."""
+        for chain in ("INPUT", "FORWARD"):
+            _inside(self.namespace(name), "iptables", "--insert", chain, *_INWARD)
+
+    def open(self, name: str) -> None:
+        """Let connections in again."""
+        for chain in ("INPUT", "FORWARD"):
+            _inside(self.namespace(name), "iptables", "--delete", chain, *_INWARD)
+
+    def refuses(self, name: str, port: int) -> bool:
+        """Tell whether nobody answers at a port of a node, asked from the control plane."""
+        address = next(place.address for place in self.places if place.name == name)
+        dial = f"exec 3<>/dev/tcp/{address}/{port}"
+        try:
+            _inside(self.control, "timeout", "3", "bash", "-c", dial)
+        except RuntimeError:
+            return True
+        return False
 
     def _connect(self, place: Place) -> None:
         """Give a node its namespace, cable and routes."""

@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.cluster.ports import free_port
 from tests.cluster.waiting import NotYet, until
 
+START_SECONDS = 120.0
+"""Within which it must serve; it takes two where the machine is not busy."""
+
 
 class OperatorProcess:
     """A running operator.
@@ -33,7 +36,7 @@ class OperatorProcess:
                 [*command, "--health-port", str(self.port), *arguments], stdout=out, stderr=out
             )
         try:
-            until(self._healthy, "the operator's /healthz")
+            until(self._healthy, "the operator's /healthz", seconds=START_SECONDS)
         except BaseException:
             self.kill()
             raise
