@@ -11,7 +11,7 @@ from benchmarks.fcil.bars import Judged, judge
 from benchmarks.fcil.rows import Row
 from benchmarks.fcil.statistics import UnpairedError, interval
 from benchmarks.fcil.table import Comparison, Table, comparisons
-from benchmarks.fcil.variants import BASELINES, CEILING, OURS
+from benchmarks.fcil.variants import BASELINES, CEILING, OURS, PSEUDO_REPLAY
 from engram.report.formats import MINUS, duration, number, share
 from engram.report.leaderboard import Statistic
 
@@ -159,19 +159,23 @@ def _difference(table: Table, comparison: Comparison, ratio: float) -> str:
 
 
 def _gaps(table: Table) -> list[str]:
-    shares = [_closed(table, ratio) for ratio in table.ratios]
-    if all(cell == NOTHING for cell in shares):
+    rows = [
+        [ours, *(_closed(table, ratio, ours) for ratio in table.ratios)]
+        for ours in dict.fromkeys((OURS, "semifci", PSEUDO_REPLAY))
+    ]
+    body = [row for row in rows if any(cell != NOTHING for cell in row[1:])]
+    if not body:
         return []
     return [
         f"Of the gap from the best of {', '.join(BASELINES)} to {CEILING}; jackknife standard errors.",
         "",
-        *_grid(["algorithm", *(f"{share(ratio, 0)} labels" for ratio in table.ratios)], [[OURS, *shares]]),
+        *_grid(["algorithm", *(f"{share(ratio, 0)} labels" for ratio in table.ratios)], body),
     ]
 
 
-def _closed(table: Table, ratio: float) -> str:
+def _closed(table: Table, ratio: float, ours: str) -> str:
     try:
-        found = table.closed(ratio)
+        found = table.closed(ratio, ours)
     except UnpairedError as reason:
         return str(reason)
     return NOTHING if found is None else _percent(found, 0)
