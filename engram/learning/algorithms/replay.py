@@ -42,6 +42,7 @@ class Replay(Algorithm):
     """Keeps exemplars and aligns the head after each task."""
 
     Parameters: ClassVar[type[Spec]] = ReplayParameters
+    vectorised = True
 
     def __init__(self, parameters: ReplayParameters) -> None:
         super().__init__(parameters)
