@@ -13,7 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
-	generate format benchmark benchmark-reference benchmark-step benchmark-federation benchmark-operator benchmark-scrape clean
+	docs generate pictures format benchmark benchmark-reference benchmark-step benchmark-training benchmark-federation benchmark-operator \
+	benchmark-scrape clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +100,9 @@ benchmark-reference: install ## Accuracy and forget rate of every algorithm agai
 
 benchmark-step: install ## CPU time of one local SGD step
 	$(BIN)/python benchmarks/local_step.py
+
+benchmark-training: install ## Samples a second of local training of each algorithm beside a bare PyTorch loop
+	$(BIN)/python benchmarks/training.py
 
 benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory
 	$(BIN)/python benchmarks/federation.py --peers --json docs/benchmark/federation.json --page README.md

@@ -112,6 +112,16 @@ def run(
     ] = "accuracy:descend,forget_rate:ascend",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The aggregator's port; 0: any free one.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print one line at the end only.")] = False,
+    batched: Annotated[
+        bool,
+        typer.Option("--batched", help="In-process: train all workers at once, for a GPU; not bit for bit."),
+    ] = False,
+    figures: Annotated[
+        bool | None,
+        typer.Option(
+            "--figures/--no-figures", help="Draw figures/*.png; default: for one run, not in grids."
+        ),
+    ] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
 ) -> None:
     """Run a job on this machine, from data to report. Ctrl-C saves a checkpoint; --resume continues."""
@@ -130,6 +140,8 @@ def run(
             rank=rank,
             port=port,
             quiet=quiet,
+            batched=batched,
+            figures=figures,
             command=("engram", *(word for word in sys.argv[1:] if word != "--lifeline")),
         )
         return run_command(request)

@@ -2,7 +2,8 @@
 
 For benchmarks and tests without sockets. Workers take turns in a fixed order, so time passes only inside
 them; when all wait for somebody who is not there, the clock is set forward to the deadline instead of
-waiting for it.
+waiting for it. A crew trains a round of all workers at once: its orders are kept until nothing else is left
+to hand over.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from engram.federation.clock import Clock
 from engram.federation.codec import Common, Encoder
 from engram.federation.compression.packer import Packer
 from engram.federation.compression.residuals import MemoryResiduals, Residuals
-from engram.federation.messages import Heartbeat, Message, Outgoing
+from engram.federation.messages import Heartbeat, Message, Outgoing, Train
 from engram.federation.outcome import Outcome
-from engram.federation.roles import LocalLearner
+from engram.federation.roles import Crew, LocalLearner
 from engram.federation.worker import WorkerSession
 
 HEARTBEAT_SECONDS = 0.5
@@ -46,14 +47,17 @@ class _Run:
         aggregator: Aggregator,
         workers: Mapping[str, LocalLearner],
         residuals: Callable[[str], Residuals],
+        crew: Crew | None,
     ) -> None:
-        self._aggregator, self._residuals = aggregator, residuals
+        self._aggregator, self._residuals, self._crew = aggregator, residuals, crew
         self._clock = Clock()
         self._skipped = 0.0
         self._workers = workers
         self._common = Common()
         self._connections: dict[str, _Connection] = {}
         self._queue: deque[Outgoing] = deque()
+        self._trained: dict[str, Train] = {}
+        """The newest order of each worker that the crew has trained."""
 
     def now(self) -> float:
         """Return the time, deadlines that were skipped included."""
@@ -77,11 +81,33 @@ class _Run:
         if not self._queue:
             self._wait()
             return
+        if self._crew is not None:
+            self._train_together(self._crew)
         worker, message = self._queue.popleft()
         connection = self._connections[worker]
         for answer in connection.session.receive(message, self._progress(worker)):
             self._aggregator.transferred(worker, "up", connection.size("up", answer), answer)
             self._post(self._aggregator.receive(worker, answer, self.now()))
+
+    def _train_together(self, crew: Crew) -> None:
+        """Where an order to train is next, let all else pass; without anything else, train all of them."""
+        worker, message = self._queue[0]
+        if not isinstance(message, Train) or self._trained.get(worker) is message:
+            return
+        orders: dict[str, Train] = {}
+        passing: list[Outgoing] = []
+        staying: list[Outgoing] = []
+        for letter in self._queue:
+            if isinstance(letter.message, Train):
+                orders.setdefault(letter.worker, letter.message)
+            # What follows an order stays behind it.
+            (staying if letter.worker in orders else passing).append(letter)
+        if passing:
+            self._queue = deque(passing + staying)
+            return
+        new = {name: order for name, order in orders.items() if self._trained.get(name) is not order}
+        crew.train(new, {name: self._progress(name) for name in new})
+        self._trained.update(new)
 
     def suspend(self) -> None:
         """Stop with everything durable."""
@@ -127,15 +153,16 @@ def run_in_process(
     workers: Mapping[str, LocalLearner],
     stop: Callable[[], bool],
     residuals: Callable[[str], Residuals] = lambda worker: MemoryResiduals(),
+    crew: Crew | None = None,
 ) -> Outcome:
     """Run the job to its end, or until `stop()` says so between two messages (then suspended).
 
     A worker that is put into `workers` while the run goes on joins it. `residuals` returns where a worker
-    keeps what compression owes. A worker's exception propagates as
-    it is. Raises FederationError when the quorum cannot be reached with the workers given, CheckpointError
-    when a checkpoint cannot be written.
+    keeps what compression owes. `crew`, whose members are then the `workers`, trains their rounds together.
+    A worker's exception propagates as it is. Raises FederationError when the quorum cannot be reached with
+    the workers given, CheckpointError when a checkpoint cannot be written.
     """
-    run = _Run(aggregator, workers, residuals)
+    run = _Run(aggregator, workers, residuals, crew)
     while aggregator.outcome is None:
         if stop():
             run.suspend()

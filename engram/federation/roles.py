@@ -54,6 +54,23 @@ class LocalLearner(Protocol):
         ...
 
 
+class Crew(Protocol):
+    """Workers in one process that can train a round together. Optional: what it says is what each would have
+    said alone, but for rounding.
+    """
+
+    @property
+    def members(self) -> Mapping[str, LocalLearner]:
+        """The workers by name."""
+        ...
+
+    def train(self, orders: Mapping[str, Train], progress: Mapping[str, Progress]) -> None:
+        """Train the orders of one round, by worker, each of which that member's `train` is about to get: it
+        then returns what was made here. Raises NumericalError when a loss is not finite.
+        """
+        ...
+
+
 class GlobalLearner(Protocol):
     """The aggregator's side: the initial model, what goes down beside it, what becomes of what comes up,
     evaluation.

@@ -5,16 +5,17 @@ Importing this package is cheap: torch is loaded when the first learner is built
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engram.learning.plan import TaskPlan, curriculum
 
 if TYPE_CHECKING:
     from engram.data.types import DataSet, Split, WorkerShare
-    from engram.federation.roles import GlobalLearner, LocalLearner
+    from engram.federation.roles import Crew, GlobalLearner, LocalLearner
     from engram.spec import FederatedIncrementalJob, WorkerIdentity
 
-__all__ = ["TaskPlan", "build_global", "build_local", "curriculum"]
+__all__ = ["TaskPlan", "build_crew", "build_global", "build_local", "check_batched", "curriculum"]
 
 
 def build_local(
@@ -28,6 +29,28 @@ def build_local(
     from engram.learning.setting import Setting
 
     return Worker(Setting.of(job, dataset, split), worker, share)
+
+
+def check_batched(job: FederatedIncrementalJob) -> None:
+    """Raise ConfigurationError unless the workers of `job` can train together."""
+    from engram.learning.crew import check_batched
+
+    check_batched(job)
+
+
+def build_crew(
+    job: FederatedIncrementalJob,
+    members: Sequence[tuple[WorkerIdentity, DataSet, WorkerShare, Split]],
+) -> Crew:
+    """Return workers that train their rounds together, in one process.
+
+    Raises ConfigurationError as `build_local` and `check_batched` do.
+    """
+    from engram.learning.crew import Crew, check_batched
+    from engram.learning.setting import Setting
+
+    check_batched(job)
+    return Crew((Setting.of(job, dataset, split), worker, share) for worker, dataset, share, split in members)
 
 
 def build_global(job: FederatedIncrementalJob, dataset: DataSet, split: Split) -> GlobalLearner:

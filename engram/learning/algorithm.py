@@ -85,6 +85,15 @@ class Algorithm:
     wants_models: bool = False
     """Whether `server_step` and `close_round` get the workers' trained weights; the aggregator then holds a
     model a worker."""
+    vectorised: ClassVar[bool] = False
+    """Whether `engram run --batched` may take `loss` for several workers at once, by torch.func: where it is
+    one and the same function of network and batch for all of them, made of operations that torch.vmap knows,
+    and keeps nothing and draws nothing. A class that overrides `loss` says so anew."""
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "loss" in vars(cls) and "vectorised" not in vars(cls):
+            cls.vectorised = False
 
     def __init__(self, parameters: Spec) -> None:
         self.memory = Memory(0)

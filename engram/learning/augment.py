@@ -1,8 +1,9 @@
 """Augmentation of training batches, vectorised over the batch.
 
 An augmentation is a callable `(images, generator) -> images` on tensors [b, channels, height, width]. It
-draws from the given CPU generator only, so that a restarted worker sees the same images. One of your own is a
-class without constructor arguments, named by dotted path in `spec.training.augmentation`.
+draws from the given CPU generator only, so that a restarted worker sees the same images. What it draws is
+small and is moved to the images at once (`device.moved`); all work on pixels is done where they are. One of
+your own is a class without constructor arguments, named by dotted path in `spec.training.augmentation`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engram.errors import ConfigurationError
+from engram.learning.device import moved
 from engram.spec.dotted import is_dotted, load_dotted
 from engram.spec.parameters import AUGMENTATIONS
 
@@ -42,15 +44,16 @@ class Shift:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the shifted images, gathered in one indexing operation."""
         count, channels, height, width = images.shape
-        offsets = torch.randint(-self.pixels, self.pixels + 1, (2, count, 1), generator=generator)
-        rows = (torch.arange(height) + offsets[0]).clamp_(0, height - 1)
-        columns = (torch.arange(width) + offsets[1]).clamp_(0, width - 1)
+        device = images.device
+        drawn = torch.randint(-self.pixels, self.pixels + 1, (2, count, 1), generator=generator)
+        offsets = moved(drawn, device)
+        rows = (torch.arange(height, device=device) + offsets[0]).clamp_(0, height - 1)
+        columns = (torch.arange(width, device=device) + offsets[1]).clamp_(0, width - 1)
         if self.mirror:
-            flipped = torch.rand(count, 1, generator=generator) < 0.5
+            flipped = moved(torch.rand(count, 1, generator=generator), device) < 0.5
             columns = torch.where(flipped, columns.flip(1), columns)
         pixels = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).view(count, 1, height * width)
-        pixels = pixels.to(images.device).expand(count, channels, -1)
-        return images.flatten(2).gather(2, pixels).view_as(images)
+        return images.flatten(2).gather(2, pixels.expand(count, channels, -1)).view_as(images)
 
 
 SHIFT_SHARE, GAIN, NOISE, CUTOUT_SHARE = 0.1, 0.2, 0.1, 0.3
@@ -65,18 +68,19 @@ def strong(images: Tensor, generator: torch.Generator) -> Tensor:
     side that takes the image's mean.
     """
     count, _, height, width = images.shape
+    device = images.device
     smaller = min(height, width)
     shifted = Shift(max(1, round(SHIFT_SHARE * smaller)))(images, generator)
-    gain = 1 + GAIN * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
-    noise = NOISE * torch.randn(images.shape, generator=generator)
+    gain = 1 + GAIN * (2 * moved(torch.rand(count, 1, 1, 1, generator=generator), device) - 1)
+    noise = NOISE * moved(torch.randn(images.shape, generator=generator), device)
     side = max(1, round(CUTOUT_SHARE * smaller))
-    corner = torch.rand(2, count, 1, generator=generator)
+    corner = moved(torch.rand(2, count, 1, generator=generator), device)
     top, left = (corner[0] * (height - side + 1)).floor(), (corner[1] * (width - side + 1)).floor()
-    rows, columns = torch.arange(height), torch.arange(width)
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     down = (rows >= top) & (rows < top + side)
     along = (columns >= left) & (columns < left + side)
-    hole = (down.unsqueeze(2) & along.unsqueeze(1)).unsqueeze(1).to(images.device)
-    changed = torch.addcmul(noise.to(images.device), shifted, gain.to(images.device))
+    hole = (down.unsqueeze(2) & along.unsqueeze(1)).unsqueeze(1)
+    changed = torch.addcmul(noise, shifted, gain)
     return torch.where(hole, images.mean(dim=(1, 2, 3), keepdim=True), changed)
 
 

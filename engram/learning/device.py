@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from engram.errors import MemoryShortageError
 from engram.spec.training import Training
@@ -46,6 +47,17 @@ def precision(device: torch.device, training: Training) -> AbstractContextManage
     if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of main memory on `device`, without waiting for what the device has still to do.
+
+    A plain copy to a GPU waits until the GPU has caught up, once a batch; out of pinned memory it is only
+    queued.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def gpu_metrics(device: torch.device) -> dict[str, float]:

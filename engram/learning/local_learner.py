@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +31,18 @@ from engram.learning.steps import LocalSteps, RoundData
 from engram.learning.tensors import from_module, into_module
 from engram.learning.weighting import update_weight
 from engram.spec import WorkerIdentity
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round that is ready to be trained."""
+
+    context: LocalContext
+    data: RoundData
+    samples: int
+    """The update's weight in the average."""
+    counts: dict[str, int]
+    """Samples by kind."""
 
 
 class Worker:
@@ -70,6 +83,16 @@ class Worker:
 
     def _train(self, order: Train, progress: Progress) -> Update:
         wall, cpu = time.perf_counter(), time.process_time()
+        ready = self.begin(order)
+        if ready is None:
+            return abstention(order)
+        steps, loss = self.steps(order.task).run(self._algorithm, ready.context, ready.data, progress)
+        update = self.close(ready, steps, loss)
+        spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        return replace(update, metrics={**update.metrics, **spent})
+
+    def begin(self, order: Train) -> Round | None:
+        """Make a round ready, up to its first step; None: without data of the task there is none to train."""
         self._consolidated = None
         self._enter(order.task)
         algorithm = self._algorithm
@@ -79,31 +102,34 @@ class Worker:
         counts = {"labelled": len(labelled), "exemplars": len(exemplars), "unlabelled": len(unlabelled)}
         samples = update_weight(self._setting.job.spec.aggregation.weighting, **counts)
         if len(labelled) + len(unlabelled) == 0 or samples == 0:
-            return Update(task=order.task, round=order.round, samples=0)
+            return None
         context = self._context(order.task, order.round, order.weights, order.shared)
         data = self._data(context, labelled, unlabelled)
         algorithm.begin_round(context)
-        rounds = self._setting.plans[order.task - 1].rounds
-        steps, loss = LocalSteps(self._training, self._augmentation, rounds).run(
-            algorithm, context, data, progress
-        )
-        info = algorithm.end_round(context)
+        return Round(context, data, samples, counts)
+
+    def close(self, ready: Round, steps: int, loss: float) -> Update:
+        """Return the update of a round whose steps have been taken."""
+        context = ready.context
+        info = self._algorithm.end_round(context)
         return Update(
-            task=order.task,
-            round=order.round,
-            samples=samples,
+            task=context.scope.task,
+            round=context.round,
+            samples=ready.samples,
             weights=from_module(context.network),
             metrics={
                 "loss": loss,
                 "steps": float(steps),
-                "seconds": time.perf_counter() - wall,
-                "cpu_seconds": time.process_time() - cpu,
-                **{name: float(count) for name, count in counts.items()},
+                **{name: float(count) for name, count in ready.counts.items()},
                 **gpu_metrics(context.device),
                 **context.metrics,
             },
             info=info,
         )
+
+    def steps(self, task: int) -> LocalSteps:
+        """Return what takes the steps of a round of `task`."""
+        return LocalSteps(self._training, self._augmentation, self._setting.plans[task - 1].rounds)
 
     def consolidate(self, order: Consolidate) -> Consolidated:
         """End a task with its final global weights: exemplars, class sums, Fisher, and the worker's state.
@@ -191,3 +217,8 @@ class Worker:
             self._pools.pop(kind, None)  # first, so that the old and the new images are never held together
             self._pools[kind] = SamplePool(context.source, positions, context.device)
         return self._pools[kind]
+
+
+def abstention(order: Train) -> Update:
+    """Return the answer of a worker that has nothing to train on."""
+    return Update(task=order.task, round=order.round, samples=0)

@@ -14,7 +14,7 @@ from engram.federation.roles import Progress
 from engram.learning.algorithm import Algorithm
 from engram.learning.augment import Augmentation
 from engram.learning.context import Batch, LocalContext
-from engram.learning.device import precision
+from engram.learning.device import moved, precision
 from engram.learning.optimise import LocalOptimizer, build_optimizer
 from engram.learning.pool import SamplePool
 from engram.learning.seeds import global_generator
@@ -23,6 +23,7 @@ from engram.spec.training import Training
 
 GPU_CHECK_INTERVAL = 16
 """Steps between two looks at the loss on a GPU, where each look waits for the device."""
+WEIGHT_NOT_FINITE = "a weight is not finite after the last step"
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class LocalSteps:
     """Runs the steps of one round."""
 
     def __init__(self, training: Training, augmentation: Augmentation, rounds: int) -> None:
-        self._training = training
+        self.training = training
         self._augmentation = augmentation
-        self._rounds = rounds
+        self.rounds = rounds
         """Rounds of the task, over which the learning rate's schedule runs."""
 
     def run(
@@ -85,59 +86,60 @@ class LocalSteps:
 
         Raises NumericalError when a loss or a weight is not finite.
         """
-        steps = step_count(self._training, len(data.labelled), len(data.unlabelled))
+        steps = step_count(self.training, len(data.labelled), len(data.unlabelled))
         network = context.network.train()
         parameters = [p for p in network.parameters() if p.requires_grad]
-        optimizer = build_optimizer(parameters, self._training, context.round, self._rounds)
+        optimizer = build_optimizer(parameters, self.training, context.round, self.rounds)
         interval = GPU_CHECK_INTERVAL if context.device.type == "cuda" else 1
         total = torch.zeros((), dtype=torch.float64, device=context.device)
         scope = context.scope
         with global_generator(
             context.device, context.seed, "torch", context.worker, scope.task, context.round
         ):
-            for batch in self._batches(context, data, steps):
-                with precision(context.device, self._training):
+            for batch in self.feed(context, data, steps):
+                with precision(context.device, self.training):
                     loss = algorithm.loss(context, batch)
                 self._step(optimizer, loss, parameters)
                 total += loss.detach()
                 done = batch.step + 1
                 if done % interval == 0 or done == steps:
                     value = float(loss.detach())
-                    self._check(math.isfinite(value), context, f"the loss is {value} in step {done}")
+                    if not math.isfinite(value):
+                        raise diverged(self.training, context, f"the loss is {value} in step {done}")
                     progress(done / steps, value)
-        self._check(finite(network.state_dict()), context, "a weight is not finite after the last step")
+        if not finite(network.state_dict()):
+            raise diverged(self.training, context, WEIGHT_NOT_FINITE)
         return steps, float(total) / steps
 
     def _step(self, optimizer: LocalOptimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._training.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self._training.gradient_clip)
+        if self.training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, self.training.gradient_clip)
         optimizer.step()
 
-    def _batches(self, context: LocalContext, data: RoundData, steps: int) -> Iterator[Batch]:
-        size = self._training.batch_size
+    def feed(self, context: LocalContext, data: RoundData, steps: int) -> Iterator[Batch]:
+        """Yield the batches of a round, the same ones whenever and wherever the worker is asked for them."""
+        size = self.training.batch_size
         generator = context.generator("augment")
         labelled = batches(len(data.labelled), size, steps, lambda e: context.generator("labelled", e))
         unlabelled = batches(len(data.unlabelled), size, steps, lambda e: context.generator("unlabelled", e))
         for step, (index, other) in enumerate(zip(labelled, unlabelled, strict=True)):
             yield Batch(
                 images=self._augmentation(data.labelled.take(index), generator),
-                targets=data.targets[index].to(context.device),
+                targets=moved(data.targets[index], context.device),
                 unlabelled=data.unlabelled.take(other),
-                hidden=data.hidden[other].to(context.device),
+                hidden=moved(data.hidden[other], context.device),
                 step=step,
             )
 
-    def _check(self, good: bool, context: LocalContext, problem: str) -> None:
-        if good:
-            return
-        rate, clip = self._training.optimizer.learning_rate, self._training.gradient_clip
-        clipping = (
-            "set spec.training.gradientClip (such as 5)" if clip is None else f"gradientClip (now {clip})"
-        )
-        raise NumericalError(
-            f"{context.worker}, task {context.scope.task}, round {context.round}: {problem}",
-            field="spec.training.optimizer.learningRate",
-            remedy=f"lower learningRate (now {rate}) or {clipping}",
-        )
+
+def diverged(training: Training, context: LocalContext, problem: str) -> NumericalError:
+    """Return the error of a worker whose training left the finite numbers."""
+    rate, clip = training.optimizer.learning_rate, training.gradient_clip
+    clipping = "set spec.training.gradientClip (such as 5)" if clip is None else f"gradientClip (now {clip})"
+    return NumericalError(
+        f"{context.worker}, task {context.scope.task}, round {context.round}: {problem}",
+        field="spec.training.optimizer.learningRate",
+        remedy=f"lower learningRate (now {rate}) or {clipping}",
+    )

@@ -64,8 +64,9 @@ def build_document(record: Record) -> dict[str, Any]:
 
 def run_again(record: Record) -> str:
     """Return the one command that repeats this run, to be typed inside its directory."""
-    transport = record.environment.transport
-    return "engram run job.yaml --out again" + (f" --transport {transport}" if transport else "")
+    transport, batched = record.environment.transport, record.environment.batched
+    options = (f" --transport {transport}" if transport else "") + (" --batched" if batched else "")
+    return f"engram run job.yaml --out again{options}"
 
 
 def _progress(record: Record) -> dict[str, int]:

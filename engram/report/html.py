@@ -24,6 +24,7 @@ MOST_TASKS = 30
 """Rows and columns of the tables of tasks; more are shown evenly spread."""
 MOST_CLASSES = 30
 MOST_WORKERS = 50
+TOGETHER = "; workers trained together (--batched), so close to a run without, but not bit for bit"
 
 
 def report_html(document: Mapping[str, Any]) -> str:
@@ -174,7 +175,7 @@ def _origin(setting: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Images", f"{images}, {shape} each"),
         ("Versions", versions),
         ("Machine", ", ".join([environment["platform"], environment["cpu"], cores])),
-        ("Transport", environment["transport"]),
+        ("Transport", environment["transport"] + (TOGETHER if environment["batched"] else "")),
         *((f"Image of {part}", digest) for part, digest in environment["images"].items()),
     ]
     return [(fact, value) for fact, value in rows if value]

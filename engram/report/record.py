@@ -54,6 +54,8 @@ class Environment(Part):
     cpu: str
     cores: int
     transport: str
+    batched: bool = False
+    """Workers were trained together: close to the results of a run without, but not bit for bit."""
     command: str
     images: dict[str, str] = Field(default_factory=dict)
 

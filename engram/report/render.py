@@ -20,9 +20,9 @@ from engram.report.record import Record
 PAGE = "report.html"
 
 
-def write_report(run_dir: Path, record: Record) -> Path:
-    """Write report.html, report.md, report.json, leaderboard.csv, figures/*.png and, once a task is finished,
-    matrix.json.
+def write_report(run_dir: Path, record: Record, *, figures: bool = True) -> Path:
+    """Write report.html, report.md, report.json, leaderboard.csv, figures/*.png (if asked for: to draw them
+    takes longer than all the rest) and, once a task is finished, matrix.json.
 
     Returns the path of report.html. The same record gives the same bytes; files of an earlier report are
     replaced. Raises ConfigurationError when jinja2 or matplotlib is missing, OSError when the directory
@@ -30,8 +30,8 @@ def write_report(run_dir: Path, record: Record) -> Path:
     """
     document = build_document(record)
     run_dir.mkdir(parents=True, exist_ok=True)
-    figures = write_figures(run_dir / "figures", document, report_charts(document))
-    texts = report_texts(document, [path.relative_to(run_dir).as_posix() for path in figures])
+    drawn = write_figures(run_dir / "figures", document, report_charts(document)) if figures else []
+    texts = report_texts(document, [path.relative_to(run_dir).as_posix() for path in drawn])
     page = run_dir / PAGE
     # Last and at once: where there is a page, the whole report was written.
     partial = run_dir / f".{PAGE}.tmp"

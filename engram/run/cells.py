@@ -16,7 +16,7 @@ from typing import Any
 
 from engram.errors import ConfigurationError
 from engram.report.compare import comparable_runs, compare, load_record, render_leaderboard_text
-from engram.run.checks import check_code
+from engram.run.checks import check_code, check_together
 from engram.run.child import Child
 from engram.run.composition import Place, compose
 from engram.run.directory import RunDirectory, choose, claim, occupied, write_text
@@ -53,7 +53,7 @@ def run_grid(grid: Grid, place: Place, options: RunOptions, *, jobs: int, rank: 
     """
     name = grid.cells[0].job.name
     choice = choose(name, options.out, resume=options.resume, grid=True)
-    _check_cells(grid, place, options.file)
+    _check_cells(grid, place, options)
     if not choice.fresh:
         _check_same_cells(grid, choice.directory)
     directory = claim(choice, name)
@@ -94,14 +94,16 @@ def _carry_out(
     return _conclude(state, grid, directory, rank)
 
 
-def _check_cells(grid: Grid, place: Place, file: str) -> None:
+def _check_cells(grid: Grid, place: Place, options: RunOptions) -> None:
     """Read data, make splits and import code for every cell; equal data settings are checked once."""
     place.open_modules()
     seen: set[str] = set()
     for cell in grid.cells:
         spec = cell.job.spec
-        with naming(f"{file} with {describe(cell.values)}"):
+        with naming(f"{options.file} with {describe(cell.values)}"):
             check_code(cell.job)
+            if options.batched:
+                check_together(cell.job)
             key = json.dumps(
                 [spec.seed, spec.dataset.dump(), spec.tasks.dump(), [group.dump() for group in spec.workers]]
             )
@@ -180,6 +182,8 @@ def _start(state: _State, cell: Cell, directory: RunDirectory, place: Place, opt
     arguments = [
         *("run", str(job_file), "--out", str(own.path), "--transport", options.transport),
         *("--quiet", "--lifeline"),
+        "--figures" if options.figures else "--no-figures",
+        *(("--batched",) if options.batched else ()),
         *(("--resume",) if resume else ()),
     ]
     child = Child(cell.name, arguments, {"PYTHONUNBUFFERED": "1"}, logs / f"{cell.name}.log")

@@ -30,6 +30,9 @@ class RunRequest:
     rank: str
     port: int
     quiet: bool
+    batched: bool
+    figures: bool | None
+    """None: where there is one run."""
     command: tuple[str, ...]
 
 
@@ -38,6 +41,12 @@ def run_command(request: RunRequest) -> int:
     from engram.report.rank import parse_rank
 
     parse_rank(request.rank)
+    if request.batched and request.transport != "in-process":
+        raise ConfigurationError(
+            "workers that train together live in one process",
+            field="--batched",
+            remedy="add --transport in-process, or leave --batched out",
+        )
     mapping = load_mapping(request.file)
     options = RunOptions(
         transport=cast("Transport", request.transport),
@@ -46,6 +55,8 @@ def run_command(request: RunRequest) -> int:
         resume=request.resume,
         port=request.port,
         quiet=request.quiet,
+        batched=request.batched,
+        figures=not request.varies if request.figures is None else request.figures,
         command=request.command,
     )
     if not request.varies:

@@ -11,9 +11,9 @@ from typing import Any
 
 from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, make_split, share_warnings
 from engram.errors import ConfigurationError
-from engram.federation.roles import GlobalLearner, LocalLearner
+from engram.federation.roles import Crew, GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
-from engram.learning import TaskPlan, build_global, build_local, curriculum
+from engram.learning import TaskPlan, build_crew, build_global, build_local, curriculum
 from engram.sedna.blind import BlindLearner
 from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
 from engram.sedna.plugin import estimator_class
@@ -90,6 +90,14 @@ class Composition:
         if (kind := estimator_class(self.job)) is not None:
             return EstimatorWorker(Given(self.job, kind, dataset, split), worker, share)
         return build_local(self.job, worker, dataset, share, split)
+
+    def crew(self) -> Crew:
+        """Build all workers of the job, to train their rounds together."""
+        members = []
+        for worker in self.job.workers():
+            dataset, split, share = self.worker_data(worker)
+            members.append((worker, dataset, share, split))
+        return build_crew(self.job, members)
 
     def worker_data(self, worker: WorkerIdentity) -> tuple[DataSet, Split, WorkerShare]:
         """Return what `worker` sees: the data set of its group, the split and its share."""

@@ -21,6 +21,9 @@ SHOWN_WORKERS = 12
 class Display(Protocol):
     """Shows a run. `line` gets the aggregator's lines, `status` the newest `/v1/status`."""
 
+    follows: bool
+    """Whether it shows what `status` gets; else nobody needs to make one at every event."""
+
     def __enter__(self) -> Self:
         """Begin to show."""
         ...
@@ -46,6 +49,8 @@ class Display(Protocol):
 
 class QuietDisplay:
     """Shows nothing: a grid shows a line a cell."""
+
+    follows = False
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +87,8 @@ class PlainDisplay(QuietDisplay):
 
 class LiveDisplay(QuietDisplay):
     """A panel that follows the run, with the line of each finished task left above it."""
+
+    follows = True
 
     def __init__(self, title: str) -> None:
         from rich.console import Console

@@ -104,7 +104,7 @@ def exemplar_warning(composition: Composition) -> tuple[str, ...]:
     )
 
 
-def environment(transport: str, command: str) -> Environment:
+def environment(transport: str, command: str, *, batched: bool = False) -> Environment:
     """Return where and with what the run is made."""
     return Environment(
         engram=engram.__version__,
@@ -115,6 +115,7 @@ def environment(transport: str, command: str) -> Environment:
         cpu=_cpu(),
         cores=available_cores(),
         transport=transport,
+        batched=batched,
         command=command,
     )
 

@@ -88,9 +88,15 @@ class Refresher:
 
 
 def run_locally(
-    composition: Composition, directory: RunDirectory, recorder: Recorder, display: Display, stop: Stop
+    composition: Composition,
+    directory: RunDirectory,
+    recorder: Recorder,
+    display: Display,
+    stop: Stop,
+    *,
+    batched: bool = False,
 ) -> Ending:
-    """Run the job in this process and write its record.
+    """Run the job in this process and write its record; `batched`: workers train their rounds together.
 
     Raises KeyboardInterrupt at the second Ctrl-C; the checkpoint of the last closed round is on disk then.
     """
@@ -99,13 +105,17 @@ def run_locally(
     members = [(worker.name, worker.group) for worker in composition.job.workers()]
     status = LiveStatus(classes, rounds, members)
     observers = Observers(
-        status, Lines(classes, rounds, display.line), Keeper(recorder, directory), Refresher(status, display)
+        *(status, Lines(classes, rounds, display.line), Keeper(recorder, directory)),
+        *((Refresher(status, display),) if display.follows else ()),
     )
     with stop.on_signals(raise_second=True), _announcing(stop, display):
         try:
-            learners = {
-                worker.name: composition.local_learner(worker) for worker in composition.job.workers()
-            }
+            crew = composition.crew() if batched else None
+            learners = (
+                {worker.name: composition.local_learner(worker) for worker in composition.job.workers()}
+                if crew is None
+                else dict(crew.members)
+            )
             store = CheckpointStore(directory.checkpoint)
             settings = replace(composition.settings(), take_turns=True)
             aggregator = Aggregator(settings, composition.global_learner(), store, observers)
@@ -115,6 +125,7 @@ def run_locally(
                 learners,
                 stop,
                 lambda worker: FileResiduals(directory.state_of(worker), composition.job.digest()),
+                crew,
             )
         except (EngramError, MemoryError, OSError, RuntimeError) as error:
             known = translate(error)

@@ -16,7 +16,7 @@ from engram.federation.history import History
 from engram.metrics.matrix import from_history
 from engram.metrics.measures import measure
 from engram.report.record import Record
-from engram.run.checks import check_code
+from engram.run.checks import check_code, check_together
 from engram.run.composition import Composition, Place, check_trainable, compose
 from engram.run.directory import Choice, RunDirectory, choose, claim, occupied
 from engram.run.display import Display, duration, open_display
@@ -48,6 +48,10 @@ class RunOptions:
     """The aggregator's port; 0: any free one."""
     quiet: bool = False
     """Only the summary line, as in a grid."""
+    batched: bool = False
+    """Workers train their rounds together; in-process only."""
+    figures: bool = True
+    """Draw figures/*.png."""
     command: tuple[str, ...] = ("engram", "run")
     """What the user typed, for the record and for the command that resumes."""
 
@@ -62,12 +66,14 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
     previous = _previous(job, choice)
     if previous is not None and previous.status == "complete":
         if not choice.directory.report.exists():  # the disk was full, or a second Ctrl-C
-            _write_report(choice.directory, previous)
+            _write_report(choice.directory, previous, figures=options.figures)
         print(f"{choice.directory.path} is complete already; report: {choice.directory.report}")
         return ExitCode.DONE
     check_trainable(job)
     composition = compose(job, place)
     check_code(job)
+    if options.batched:
+        check_together(job)
     composition.settings()
     stop = Stop()
     with contextlib.ExitStack() as stack:
@@ -80,7 +86,9 @@ def run_job(job: FederatedIncrementalJob, place: Place, options: RunOptions) -> 
             display = stack.enter_context(open_display(f"{job.name} ({directory.path})", quiet=options.quiet))
             for warning in (*composition.warnings(), *exemplar_warning(composition)):
                 display.note(warning)
-            ending = _carry_out(composition, directory, recorder, display, stop, port)
+            ending = _carry_out(
+                composition, directory, recorder, display, stop, port, batched=options.batched
+            )
         except BaseException:
             if choice.fresh and not directory.checkpoint.exists():
                 _discard(directory, choice)
@@ -99,12 +107,14 @@ def _carry_out(
     display: Display,
     stop: Stop,
     port: Reservation | None,
+    *,
+    batched: bool,
 ) -> Ending:
     """Run over the chosen transport."""
     if port is None:
         from engram.run.local import run_locally
 
-        return run_locally(composition, directory, recorder, display, stop)
+        return run_locally(composition, directory, recorder, display, stop, batched=batched)
     from engram.run.supervisor import Supervisor
 
     with stop.on_signals():
@@ -149,7 +159,9 @@ def _leaves(value: object, path: str = "") -> dict[str, object]:
 
 
 def _recorder(composition: Composition, options: RunOptions, previous: Record | None) -> Recorder:
-    facts = environment(options.transport, shlex.join(options.command))
+    # Also when only what came before a resume was batched: the result is not what it would be without.
+    batched = options.batched or (previous is not None and previous.environment.batched)
+    facts = environment(options.transport, shlex.join(options.command), batched=batched)
     return Recorder(composition, facts, started=previous.started if previous else now())
 
 
@@ -211,7 +223,7 @@ def _final_record(
 def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: RunOptions) -> int:
     """Write the report, print the summary or the failure, return the exit code."""
     if record.history.tasks:
-        _write_report(directory, record)
+        _write_report(directory, record, figures=options.figures)
     if ending.reason == "suspended":
         print(
             f"engram: {ending.message}. Continue: {resume_command(options.command, directory.path)}",
@@ -230,11 +242,11 @@ def _conclude(directory: RunDirectory, record: Record, ending: Ending, options: 
     return ending.exit_code
 
 
-def _write_report(directory: RunDirectory, record: Record) -> None:
+def _write_report(directory: RunDirectory, record: Record, *, figures: bool) -> None:
     from engram.report.render import write_report
 
     try:
-        write_report(directory.path, record)
+        write_report(directory.path, record, figures=figures)
     except ModuleNotFoundError as error:  # the run itself is fine; `engram report` makes it later
         print(f"engram: no report: {translate(error)}", file=sys.stderr)
 

@@ -20,7 +20,7 @@ def rows_of(arguments: list[str], out: Path, codes: tuple[int, ...]) -> list[dic
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("script", ["wall", "local_step"])
+@pytest.mark.parametrize("script", ["wall", "local_step", "training"])
 def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
     # A busy machine may miss the bar (exit 1); that is a figure, not a failure of the command.
     rows = rows_of([f"benchmarks/{script}.py", "--quick"], tmp_path / "rows.json", (0, 1))

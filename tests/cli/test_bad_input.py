@@ -205,3 +205,25 @@ def test_a_directory_that_holds_another_job_is_not_resumed(engram: Engram, job_f
     )
     assert sentence.startswith("--resume: run holds a run of another job: its spec.seed is 0, here 3")
     assert "run already holds a run: add --resume" in refused(engram, "run", job_file, "--out", "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--batched: workers that train together live in one process: add --transport in-process"),
+        (("--transport", "in-process", "--set", "training.localSteps=null"), "spec.training.localSteps"),
+        (
+            ("--transport=in-process", "--set=algorithm.name=fedewc", "--set=algorithm.parameters={}"),
+            "the loss of fedewc cannot",
+        ),
+        (
+            ("--transport", "in-process", "--vary", "algorithm.name=finetune,fedewc"),
+            'algorithm.name="fedewc"',
+        ),
+    ],
+    ids=["websocket", "epochs", "algorithm", "grid"],
+)
+def test_workers_that_cannot_train_together(
+    engram: Engram, job_file: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refused(engram, "run", job_file, "--batched", "--out", "run", *arguments)

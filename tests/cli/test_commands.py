@@ -124,6 +124,23 @@ def test_a_run_again_from_its_own_directory_gives_the_same(engram: Engram, run: 
     assert (tmp_path / "again/matrix.json").read_bytes() == (run / "matrix.json").read_bytes()
 
 
+def test_a_batched_run_says_so_in_its_report_and_how_to_repeat_it(
+    engram: Engram, job_file: Path, tmp_path: Path
+) -> None:
+    batched = ("--transport", "in-process", "--batched")
+    result = engram("run", job_file, *batched, "--out", "together")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "together/report.json").read_text())
+    assert report["run_again"] == "engram run job.yaml --out again --transport in-process --batched"
+    assert "workers trained together (--batched)" in (tmp_path / "together/report.html").read_text()
+    assert report["status"] == "complete"
+    grid = engram("run", job_file, *batched, "--out", "grid", "--vary", "seed=0,1", "--quiet")
+    assert grid.exit_code == 0, grid.output
+    for seed in (0, 1):
+        record = json.loads((tmp_path / f"grid/seed={seed}/record.json").read_text())
+        assert record["environment"]["batched"] is True
+
+
 def test_resuming_a_complete_run_says_so(engram: Engram, job_file: Path, run: Path) -> None:
     before = (run / "record.json").stat().st_mtime_ns
     result = engram("run", job_file, "--transport", "in-process", "--out", "run", "--resume")

@@ -44,6 +44,26 @@ def test_large_samples_are_read_on_demand(monkeypatch: pytest.MonkeyPatch) -> No
     assert source.reads == [[9, 4]]
 
 
+def test_a_device_with_room_keeps_large_samples_and_reads_them_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "CACHE_BYTES", 2 * 16)
+    monkeypatch.setattr(pool, "cache_bytes", lambda device: 3 * 16)
+    source = Source()
+    samples = SamplePool(source, np.array([4, 7, 9]), CPU)
+    assert source.reads == [[4, 7], [9]]
+    assert samples.take(torch.tensor([2, 0]))[:, 0, 0, 0].tolist() == [9.0, 4.0]
+    assert len(source.reads) == 2
+
+
+def test_a_gpu_gives_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 << 30, 139 << 30))
+    assert pool.cache_bytes(torch.device("cuda")) == 20 << 30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 20, 139 << 30))
+    assert pool.cache_bytes(torch.device("cuda")) == pool.CACHE_BYTES
+    assert pool.cache_bytes(CPU) == pool.CACHE_BYTES
+
+
 def test_no_samples_are_an_empty_batch() -> None:
     samples = SamplePool(Source(), np.empty(0, np.int64), CPU)
     assert samples.take(torch.empty(0, dtype=torch.int64)).shape == (0, 1, 2, 2)

@@ -28,6 +28,7 @@ class FedLwf(Algorithm):
     """Adds lambda x distillation (T^2 KL on the old rows) to every step's loss."""
 
     Parameters: ClassVar[type[Spec]] = FedLwfParameters
+    vectorised = True
 
     def __init__(self, parameters: FedLwfParameters) -> None:
         super().__init__(parameters)

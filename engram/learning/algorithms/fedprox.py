@@ -21,6 +21,7 @@ class FedProx(Algorithm):
     """Adds mu/2 ||w - w_global||^2, the squared norm over all parameters, to every step's loss."""
 
     Parameters: ClassVar[type[Spec]] = FedProxParameters
+    vectorised = True
 
     def __init__(self, parameters: FedProxParameters) -> None:
         super().__init__(parameters)

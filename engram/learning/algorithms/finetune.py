@@ -10,3 +10,5 @@ from engram.learning.algorithm import Algorithm
 
 class Finetune(Algorithm):
     """Plain local SGD and averaging: what the base class does."""
+
+    vectorised = True

@@ -28,6 +28,7 @@ class Joint(Algorithm):
     """Trains task t on the samples of tasks 1..t."""
 
     Parameters: ClassVar[type[Spec]] = JointParameters
+    vectorised = True
 
     def __init__(self, parameters: JointParameters) -> None:
         super().__init__(parameters)

@@ -27,6 +27,7 @@ class Replay(Algorithm):
     """Keeps exemplars and corrects the head after each task."""
 
     Parameters: ClassVar[type[Spec]] = ReplayParameters
+    vectorised = True
 
     def __init__(self, parameters: ExemplarParameters) -> None:
         super().__init__(parameters)

@@ -1,0 +1,83 @@
+"""What is trained in the benchmark: networks, batches, images without meaning, and how time is taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engram.data.types import Indices
+from engram.learning.device import pick_device
+from engram.spec import FederatedIncrementalJob, parse_job
+
+WORKERS = 5
+PER_CLASS = 60 * WORKERS
+CLIP, RATE, MOMENTUM, DECAY = 5.0, 0.01, 0.9, 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and a batch."""
+
+    name: str
+    model: dict[str, Any]
+    shape: tuple[int, int, int]
+    batch: int
+    augmentation: str
+    cuda_only: bool = False
+
+
+CASES = (
+    Case("fashion-fcil-20", {"name": "cnn"}, (1, 28, 28), 16, "shift1"),
+    Case("cifar-100, resnet18", {"name": "resnet18"}, (3, 32, 32), 128, "crop-flip", cuda_only=True),
+)
+
+
+class RandomImages:
+    """Images without meaning, PER_CLASS of each of four classes."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.labels = np.repeat(np.arange(4, dtype=np.int64), PER_CLASS)
+        self._images = np.random.RandomState(0).standard_normal((4 * PER_CLASS, *shape)).astype(np.float32)
+
+    def read(self, indices: Indices) -> NDArray[np.float32]:
+        """Return the images at `indices`."""
+        return self._images[indices]
+
+
+def job_of(case: Case, algorithm: str, rounds: int, steps: int) -> FederatedIncrementalJob:
+    """Return the job that an algorithm's figures are taken from."""
+    return parse_job(
+        {
+            "apiVersion": "engram.dev/v1alpha1",
+            "kind": "FederatedIncrementalJob",
+            "metadata": {"name": "training"},
+            "spec": {
+                "tasks": {"count": 2, "classesPerTask": 2},
+                "model": case.model,
+                "training": {
+                    "roundsPerTask": rounds,
+                    "localSteps": steps,
+                    "batchSize": case.batch,
+                    "augmentation": case.augmentation,
+                    "gradientClip": CLIP,
+                    "optimizer": {"learningRate": RATE, "momentum": MOMENTUM, "weightDecay": DECAY},
+                },
+                "algorithm": {"name": algorithm},
+                "workers": [{"name": "edge", "replicas": WORKERS}],
+            },
+        }
+    )
+
+
+def seconds() -> float:
+    """Return processor time; with a CUDA device, wall time once the device has done what it was given."""
+    if pick_device().type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
