@@ -86,22 +86,22 @@ async def follow(cluster: Cluster, key: JobKey) -> AsyncGenerator[Object]:
         EngramError: the cluster has been silent for too long.
     """
     loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
-    heard = loop.time()
+    silent_since: float | None = None
     job: Object | None = None
     while True:
         try:
             job = await read_job(cluster, key)
-            heard, pause = loop.time(), FIRST_PAUSE
+            silent_since, pause = None, FIRST_PAUSE
             yield job
             async for event in _changes(cluster, job):
-                heard = loop.time()
                 if event["type"] == "DELETED":
                     raise ConfigurationError(
                         f"job {key.name} was deleted from namespace {key.namespace}", remedy="apply it again"
                     )
                 yield event["object"]
         except ApiError as error:
-            if job is None or not passing(error) or loop.time() - heard > SILENT_FOR:
+            silent_since = loop.time() if silent_since is None else silent_since
+            if job is None or not passing(error) or loop.time() - silent_since > SILENT_FOR:
                 raise explained(error, cluster.host) from error
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)

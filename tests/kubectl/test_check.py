@@ -357,6 +357,15 @@ def test_pull_secrets_must_be_there_and_of_their_type() -> None:
     assert storage.check_pull_secrets(sets, facts(secrets=right))[0].level is Level.OK
 
 
+def test_only_the_secrets_that_the_job_names_are_asked_for() -> None:
+    spec = (
+        "{imagePullSecrets: [{name: pull}], "
+        "dataset: {name: npz, volume: {secret: {secretName: data}}, path: a.npz}}"
+    )
+    children = build_children(make(spec), Context(SETTINGS, PLACEHOLDERS, ("192.0.2.1:7363",)))
+    assert storage.secret_names(pod_sets(children), children) == ["pull", "data"]
+
+
 # Network.
 
 

@@ -13,7 +13,7 @@ from engram.spec.loader import load_yaml
 from engram.spec.names import KIND, OPERATOR
 from engram_kubectl import terminal
 from engram_kubectl.check import dry_run, findings, installed, network, quota, storage
-from engram_kubectl.check.facts import Facts, gather
+from engram_kubectl.check.facts import Facts, gather, secrets_named
 from engram_kubectl.check.findings import Found, fail, ok, warn
 from engram_kubectl.check.nodes import Node, check_nodes
 from engram_kubectl.check.pods import pod_sets
@@ -93,6 +93,8 @@ async def _parts(
     except ConfigurationError as error:
         return [endpoint, fail("job", f"{error.field}: {error.problem}", error.remedy)]
     sets = pod_sets(children)
+    names = storage.secret_names(sets, children)
+    facts = replace(facts, secrets=await secrets_named(cluster, job.metadata.namespace, names))
     return [
         *check_nodes(sets, nodes),
         endpoint,

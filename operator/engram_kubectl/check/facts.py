@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engram_kubectl.connection import Cluster
@@ -31,6 +31,7 @@ class Facts:
     claims: Mapping[str, Object] | None
     config_maps: Mapping[str, Object] | None
     secrets: Mapping[str, Object] | None
+    """Those that the job names, read one by one (`secrets_named`); nobody else's."""
     storage_classes: Objects
     operators: Objects
     """Deployments of engram's operator, wherever they are."""
@@ -55,7 +56,6 @@ async def gather(cluster: Cluster, namespace: str) -> Facts:
         _list(cluster, f"{place}/resourcequotas"),
         _list(cluster, path_of("PersistentVolumeClaim", namespace)),
         _list(cluster, path_of("ConfigMap", namespace)),
-        _list(cluster, path_of("Secret", namespace)),
         _list(cluster, "/apis/storage.k8s.io/v1/storageclasses"),
         _list(
             cluster,
@@ -65,7 +65,7 @@ async def gather(cluster: Cluster, namespace: str) -> Facts:
         _list(cluster, path_of("Service")),
         _list(cluster, path_of("Service", "kube-system"), {"labelSelector": "k8s-app=kube-dns"}),
     )
-    nodes, pods, quotas, claims, config_maps, secrets, classes, operators, services, dns = answers
+    nodes, pods, quotas, claims, config_maps, classes, operators, services, dns = answers
     return Facts(
         version=str(version.get("gitVersion") or ""),
         namespace=found,
@@ -75,12 +75,30 @@ async def gather(cluster: Cluster, namespace: str) -> Facts:
         quotas=quotas,
         claims=_by_name(claims),
         config_maps=_by_name(config_maps),
-        secrets=_by_name(secrets),
+        secrets={},
         storage_classes=classes,
         operators=operators,
         services=services,
         dns=dns,
     )
+
+
+async def secrets_named(
+    cluster: Cluster, namespace: str, names: Iterable[str]
+) -> Mapping[str, Object] | None:
+    """Return the type of each Secret of these names that exists, and not what is in it."""
+    found: dict[str, Object] = {}
+    for name in names:
+        try:
+            secret = await cluster.api.request("GET", path_of("Secret", namespace, name))
+        except ApiError as error:
+            if error.status == 403:
+                return None
+            if error.status != 404:
+                raise
+        else:
+            found[name] = {"type": secret.get("type")}
+    return found
 
 
 async def _one(cluster: Cluster, path: str) -> tuple[Object | None, bool]:

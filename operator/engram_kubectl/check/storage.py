@@ -32,6 +32,19 @@ def check_volumes(sets: Sequence[PodSet], children: Children, facts: Facts) -> l
     return list(found.values())
 
 
+def secret_names(sets: Sequence[PodSet], children: Children) -> list[str]:
+    """Return the Secrets that the job names: for registries, and as volumes."""
+    ours = {item["metadata"]["name"] for item in children.all}
+    names = [item.get("name") for wanted in sets for item in wanted.spec.get("imagePullSecrets") or ()]
+    for wanted in sets:
+        names += [
+            volume["secret"].get("secretName")
+            for volume in wanted.spec.get("volumes") or ()
+            if volume.get("secret")
+        ]
+    return [str(name) for name in dict.fromkeys(names) if name and name not in ours]
+
+
 def _volume(wanted: PodSet, volume: Mapping[str, Any], ours: set[str], facts: Facts) -> Iterator[Found]:
     for kind, source in volume.items():
         if kind == "persistentVolumeClaim" and source.get("claimName") not in ours:
