@@ -42,6 +42,12 @@ ImportedTo = Annotated[
     typer.Option("--out", metavar="JOB.YAML", help="New file to write; default: standard output."),
 ]
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.YAML", help="The job file.", show_default=False)]
+Context = Annotated[
+    str, typer.Option("--context", metavar="NAME", help="Of the kubeconfig; default: its current one.")
+]
+Kubeconfig = Annotated[
+    str, typer.Option("--kubeconfig", metavar="FILE", help="Default: $KUBECONFIG, else ~/.kube/config.")
+]
 
 
 class TransportName(StrEnum):
@@ -169,19 +175,47 @@ def validate(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories, or a grid's.", show_default=False)
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Run directories, or a grid's.", show_default=False),
+    ] = None,
     rank: Annotated[
         str, typer.Option(metavar="METRIC:DIRECTION,...", help="Order of the leaderboard.")
     ] = "accuracy:descend,forget_rate:ascend",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write it.")] = None,
+    cluster: Annotated[
+        str, typer.Option(metavar="[NAMESPACE/]NAME", help="Instead of RUN: a job that ended on a cluster.")
+    ] = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
 ) -> None:
-    """Write the report of a run again, or compare several runs on one leaderboard."""
+    """Write the report of a run again, or compare several runs, or fetch the report of a job on a cluster."""
 
     def body() -> int:
-        from engram.run.commands import report_command
+        from engram.run.commands import cluster_report, report_command
 
-        return report_command(runs, rank, out)
+        if cluster or context or kubeconfig:
+            return cluster_report(cluster, runs or (), out, context, kubeconfig)
+        return report_command(runs or (), rank, out)
+
+    _carry_out(body)
+
+
+@app.command()
+def check(
+    job: JobFile,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NAME", help="Default: the file's or the context's.")
+    ] = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+) -> None:
+    """Say before a job is applied what in a cluster would keep it from running. Exit code 1: something."""
+
+    def body() -> int:
+        from engram.run.plugin import run_plugin
+
+        options = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        return run_plugin("check", [str(job)], options)
 
     _carry_out(body)
 

@@ -169,15 +169,45 @@ def reporter(
         ),
     ] = "",
     deadline: Annotated[float, typer.Option(min=0, help="Seconds that the record may be in coming.")] = 60.0,
+    peer: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            envvar=Environment.ENGRAM_REPORT_PEERS.value,
+            help="The report of another job, for a leaderboard; repeat for more.",
+        ),
+    ] = None,
+    prometheus: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar=Environment.ENGRAM_PROMETHEUS_URL.value,
+            help="Ask it what it saw of the workers' machines.",
+        ),
+    ] = "",
+    prometheus_secret: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar=Environment.ENGRAM_PROMETHEUS_SECRET_DIR.value,
+            help="Its token, or username and password, and ca.crt, a file each.",
+        ),
+    ] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
 ) -> None:
     """Report a run that has ended: what the report pod runs. The compact report comes last on stdout."""
 
     def body() -> int:
+        from engram.run.prometheus import Server
         from engram.run.reporter import ReporterOptions, run_reporter
 
         options = ReporterOptions(
-            job=job, records=tuple(record), out=Path(out) if out else None, deadline_seconds=deadline
+            job=job,
+            records=tuple(record),
+            out=Path(out) if out else None,
+            deadline_seconds=deadline,
+            peers=tuple(peer or ()),
+            prometheus=Server(prometheus, prometheus_secret) if prometheus else None,
         )
         return run_reporter(options)
 

@@ -31,12 +31,20 @@ def modules_after(statement: str) -> set[str]:
         "import engram.importing.command",
         "import engram.sedna.estimator",
         "import engram.sedna.server",
+        "import engram_kubectl.cli",
+        "import engram_kubectl.edge",
     ],
 )
 def test_import_stays_light(statement: str) -> None:
     loaded = modules_after(statement)
     heavy = {"torch", "kopf", "kubernetes", "matplotlib", "sklearn", "PIL"}
     assert not loaded & heavy, f"{statement} loads {sorted(loaded & heavy)}"
+
+
+def test_the_plug_in_works_without_kopf_and_torch() -> None:
+    modules = ("looking", "logs", "reports", "waiting", "check.command")
+    loaded = modules_after("import " + ", ".join(f"engram_kubectl.{name}" for name in modules))
+    assert not loaded & {"torch", "kopf", "numpy", "matplotlib"}
 
 
 def test_operator_folder_does_not_shadow_the_standard_library() -> None:

@@ -189,7 +189,7 @@ def _is_best(leaderboard: Leaderboard, row: LeaderboardRow, column: Column) -> b
 
 def _link(run: Path, out: Path) -> tuple[str, str]:
     """Return the name of a run and the relative link to its report; no link where there is none."""
-    folder = (run if run.is_dir() else run.parent).resolve()
+    folder = (run.parent if run.is_file() else run).resolve()
     relative = Path(os.path.relpath(folder, out)).as_posix()
     return relative, quote(f"{relative}/report.html") if (folder / "report.html").is_file() else ""
 

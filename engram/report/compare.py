@@ -13,11 +13,20 @@ from engram.report.board import (
     leaderboard_markdown,
     render_leaderboard_text,
 )
-from engram.report.comparable import Run, comparable_sets, load_record, require_comparable
+from engram.report.comparable import RECORD, Run, comparable_sets, load_record, require_comparable
 from engram.report.leaderboard import Leaderboard, build
 from engram.report.rank import DEFAULT_RANK, parse_rank
+from engram.report.reread import REPORT, reread
 
-__all__ = ["Leaderboard", "comparable_runs", "compare", "load_record", "render_leaderboard_text"]
+__all__ = [
+    "Leaderboard",
+    "comparable_runs",
+    "compare",
+    "is_fetched",
+    "leaderboard_texts",
+    "load_record",
+    "render_leaderboard_text",
+]
 
 
 def compare(run_dirs: Sequence[Path], out: Path, rank: str = DEFAULT_RANK) -> Leaderboard:
@@ -26,7 +35,7 @@ def compare(run_dirs: Sequence[Path], out: Path, rank: str = DEFAULT_RANK) -> Le
     Runs that differ by the seed alone become one row with mean, standard error and n. Runs that are not
     complete are named and take no part. Raises ConfigurationError for an unreadable record, a wrong `rank`,
     runs whose data or task split differ other than by seed, or when no run is complete; nothing is written
-    then.
+    then. A directory without a record may hold a report that was fetched from a cluster.
     """
     order = parse_rank(rank)
     runs = _load(run_dirs)
@@ -39,16 +48,20 @@ def compare(run_dirs: Sequence[Path], out: Path, rank: str = DEFAULT_RANK) -> Le
         )
     require_comparable(finished)
     leaderboard = build(runs, order)
-    files = {
-        "leaderboard.json": json.dumps(leaderboard.dump(), indent=2, allow_nan=False) + "\n",
-        "leaderboard.csv": leaderboard_csv(leaderboard),
-        "leaderboard.md": leaderboard_markdown(leaderboard),
-        "report.html": leaderboard_html(leaderboard, out.resolve()),
-    }
+    files = {**leaderboard_texts(leaderboard), "report.html": leaderboard_html(leaderboard, out.resolve())}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (out / name).write_text(text, encoding="utf-8")
     return leaderboard
+
+
+def leaderboard_texts(leaderboard: Leaderboard) -> dict[str, str]:
+    """Return the leaderboard's files by name, but for its page."""
+    return {
+        "leaderboard.json": json.dumps(leaderboard.dump(), indent=2, allow_nan=False) + "\n",
+        "leaderboard.csv": leaderboard_csv(leaderboard),
+        "leaderboard.md": leaderboard_markdown(leaderboard),
+    }
 
 
 def comparable_runs(run_dirs: Sequence[Path]) -> list[list[Path]]:
@@ -59,5 +72,11 @@ def comparable_runs(run_dirs: Sequence[Path]) -> list[list[Path]]:
 def _load(run_dirs: Sequence[Path]) -> list[Run]:
     found: dict[Path, Run] = {}
     for path in run_dirs:
-        found.setdefault(path.resolve(), Run(path, load_record(path)))
+        record = reread(path) if is_fetched(path) else load_record(path)
+        found.setdefault(path.resolve(), Run(path, record))
     return list(found.values())
+
+
+def is_fetched(path: Path) -> bool:
+    """Return whether a directory is that of a report which was fetched from a cluster, without its record."""
+    return (path / REPORT).is_file() and not (path / RECORD).exists()

@@ -6,6 +6,7 @@ renderers only format it, so no two of them can disagree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engram.metrics.catalogue import explain, why_undefined
@@ -21,6 +22,7 @@ from engram.report.tables import (
     task_table,
     worker_table,
 )
+from engram.report.telemetry import Telemetry, merged
 
 SCHEMA = "engram.report/v1"
 STATES = {
@@ -30,8 +32,16 @@ STATES = {
 }
 
 
-def build_document(record: Record) -> dict[str, Any]:
-    """Return the report of a run; it may be complete, failed, interrupted or still running."""
+def build_document(
+    record: Record, telemetry: Telemetry | None = None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the report of a run; it may be complete, failed, interrupted or still running.
+
+    Args:
+        record: what every number but those of the machines comes from.
+        telemetry: what a Prometheus saw of the run; None: nobody asked one, and the section is absent.
+        notes: what a reader must know of how the report was made.
+    """
     matrix = from_history(record.classes, record.history)
     measures = measure(matrix)
     labels = label_table(record)
@@ -56,9 +66,10 @@ def build_document(record: Record) -> dict[str, Any]:
         "labels": labels,
         "cost": record.cost.model_dump(mode="json"),
         "faults": fault_table(record),
-        "notes": _notes(record, labels, measures),
+        "notes": [*_notes(record, labels, measures), *notes],
         "setting": _setting(record),
         "run_again": run_again(record),
+        **({"telemetry": merged(telemetry, record)} if telemetry is not None else {}),
     }
 
 

@@ -82,6 +82,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
     square = document["task_accuracy"]
     many = len(labels["classes"]) > MOST_CLASSES or len(workers) > MOST_WORKERS
     return {
+        "telemetry": None,
         **document,
         "charts": drawn(report_charts(document)),
         "facts": _facts(document),

@@ -26,6 +26,7 @@ def report_markdown(document: Mapping[str, Any], figures: Sequence[str]) -> str:
         _tasks(document),
         "## Workers",
         _workers(document),
+        *_telemetry(document.get("telemetry")),
         "## Faults survived",
         _faults(document["faults"]),
         "## Run it again",
@@ -106,6 +107,35 @@ def _workers(document: Mapping[str, Any]) -> str:
         for row in document["workers"][:MOST_ROWS]
     ]
     return table(header, rows, left=2)
+
+
+def _telemetry(telemetry: Mapping[str, Any] | None) -> list[str]:
+    """Return the section on the machines; none where no Prometheus was asked."""
+    if telemetry is None:
+        return []
+    header = [
+        "worker",
+        "most memory",
+        "most GPU memory",
+        "GPU busy",
+        "disconnected",
+        "losses from the record",
+    ]
+    rows = [
+        [
+            text(row["name"]),
+            *(
+                "-" if row[key] is None else formats.size(row[key])
+                for key in ("peak_memory_bytes", "peak_gpu_memory_bytes")
+            ),
+            "-" if row["mean_gpu_utilization"] is None else formats.share(row["mean_gpu_utilization"]),
+            "-" if row["disconnected_seconds"] is None else formats.duration(row["disconnected_seconds"]),
+            str(row["kept"] or "-"),
+        ]
+        for row in telemetry["workers"][:MOST_ROWS]
+    ]
+    source = f"By {text(telemetry['source'])}, one point every {formats.duration(telemetry['step_seconds'])}."
+    return ["## Machines, by Prometheus", source, table(header, rows)]
 
 
 def _faults(faults: Mapping[str, Any]) -> str:

@@ -20,15 +20,17 @@ from engram.report.record import Record
 PAGE = "report.html"
 
 
-def write_report(run_dir: Path, record: Record, *, figures: bool = True) -> Path:
+def write_report(
+    run_dir: Path, record: Record, document: Mapping[str, Any] | None = None, *, figures: bool = True
+) -> Path:
     """Write report.html, report.md, report.json, leaderboard.csv, figures/*.png (if asked for: to draw them
     takes longer than all the rest) and, once a task is finished, matrix.json.
 
     Returns the path of report.html. The same record gives the same bytes; files of an earlier report are
-    replaced. Raises ConfigurationError when jinja2 or matplotlib is missing, OSError when the directory
-    cannot be written.
+    replaced. `document` is what `build_document` has made of the record, where it knows more. Raises
+    ConfigurationError when jinja2 or matplotlib is missing, OSError when the directory cannot be written.
     """
-    document = build_document(record)
+    document = build_document(record) if document is None else document
     run_dir.mkdir(parents=True, exist_ok=True)
     drawn = write_figures(run_dir / "figures", document, report_charts(document)) if figures else []
     texts = report_texts(document, [path.relative_to(run_dir).as_posix() for path in drawn])

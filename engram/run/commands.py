@@ -76,16 +76,48 @@ def run_command(request: RunRequest) -> int:
     return run_grid(grid, place, options, jobs=request.jobs, rank=request.rank)
 
 
+def cluster_report(job: str, runs: Sequence[Path], out: Path | None, context: str, kubeconfig: str) -> int:
+    """Fetch the report of a job that ended on a cluster; return the exit code."""
+    from engram.run.plugin import run_plugin
+
+    if not job:
+        raise ConfigurationError(
+            "names a cluster and no job of it",
+            field="--context" if context else "--kubeconfig",
+            remedy="add --cluster NAMESPACE/NAME",
+        )
+    if runs:
+        raise ConfigurationError(
+            "fetches the report of one job, beside which no RUN can stand",
+            field="--cluster",
+            remedy="fetch it, then compare: engram report DIR DIR",
+        )
+    options = {"out": str(out or ""), "context": context, "kubeconfig": kubeconfig}
+    return run_plugin("report", [job], options)
+
+
 def report_command(runs: Sequence[Path], rank: str, out: Path | None) -> int:
     """Write the report of one run, or the leaderboard of several; print where it is."""
-    from engram.report.compare import compare, load_record, render_leaderboard_text
+    from engram.report.compare import compare, is_fetched, load_record, render_leaderboard_text
     from engram.report.rank import parse_rank
     from engram.report.render import write_report
 
+    if not runs:
+        raise ConfigurationError(
+            "there is nothing to report",
+            field="RUN",
+            remedy="name a run directory, or a job on a cluster with --cluster NAMESPACE/NAME",
+        )
     parse_rank(rank)
     paths = [path for given in runs for path in _runs_of(given)]
     one_grid = len(runs) == 1 and RunDirectory(runs[0]).grid.exists()
     if len(paths) == 1 and len(runs) == 1 and not one_grid:
+        if is_fetched(paths[0]):
+            raise ConfigurationError(
+                "is the report of a job on a cluster, and whole",
+                file=str(paths[0]),
+                remedy="open its report.html, or name more runs to compare it with",
+            )
         print(f"report: {write_report(out or paths[0], load_record(paths[0]))}")
         return 0
     target = out or (runs[0] if one_grid else free_name(RUNS / "leaderboard"))

@@ -15,23 +15,28 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engram.errors import DataError, EngramError
 from engram.report.document import build_document
+from engram.report.peers import compare_with
 from engram.report.record import Record
 from engram.report.render import report_texts, write_report
+from engram.report.telemetry import Telemetry
 from engram.run.directory import RunDirectory
 from engram.run.observers import say
 from engram.run.obtaining import brief, obtain, source_of
+from engram.run.prometheus import PrometheusError, Server, ask
 from engram.run.recording import record_text, write_job
 from engram.spec import FederatedIncrementalJob, load_job
 from engram.spec.compact import MOST_LETTERS, MOST_TEXT, CompactReport, pack
 from engram.spec.exit_codes import ExitCode
 
+MOST_OFF_BOARD = 10
+"""Jobs that are named because they are not on the leaderboard: all notes must fit the compact report."""
 UID_LETTERS = 8
 """Of the job's uid in the name of a directory: a job of the same name that was made anew has another."""
 
@@ -47,6 +52,10 @@ class ReporterOptions:
     """Where `spec.report.volume` is mounted; None: only what fits the log is kept."""
     deadline_seconds: float
     """How long a record may be in coming."""
+    peers: tuple[Path, ...] = ()
+    """Directories with the reports of other jobs, for a leaderboard."""
+    prometheus: Server | None = None
+    """Asked for what it saw of the run; None: nobody."""
 
 
 def run_reporter(options: ReporterOptions) -> int:
@@ -60,11 +69,17 @@ def run_reporter(options: ReporterOptions) -> int:
     say(
         f"record: {source.name} ({record.status}, {len(record.history.tasks)} of {len(record.classes)} tasks)"
     )
-    texts = _compact(record, source.name)
-    location, notes = "", list[str]()
+    telemetry, notes = _telemetry(record, options.prometheus)
+    document, texts = _compact(record, source.name, telemetry, notes)
+    comparison = compare_with(record, job.name, options.peers)
+    texts |= comparison.files
+    notes += [note[:MOST_LETTERS] for note in comparison.notes[:MOST_OFF_BOARD]]
+    for note in notes:
+        say(note)
+    location = ""
     if options.out is not None:
         try:
-            location = keep(options.out, directory_name(job), record)
+            location = keep(options.out, directory_name(job), record, document, comparison.files)
             say(f"report: {location} in spec.report.volume")
         except (OSError, EngramError) as error:
             notes.append(not_kept(error)[:MOST_LETTERS])
@@ -88,11 +103,18 @@ def directory_name(job: FederatedIncrementalJob) -> str:
     return "-".join(re.sub(r"[^-a-zA-Z0-9]", "-", part) for part in parts if part)
 
 
-def keep(out: Path, name: str, record: Record) -> str:
+def keep(
+    out: Path,
+    name: str,
+    record: Record,
+    document: Mapping[str, Any] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> str:
     """Write the whole report into the directory `name` below `out`, where all of it appears at once.
 
-    It is a run directory like those of `engram run`, so that `engram report` compares several. What an
-    earlier try left there is replaced. Returns `name`. Raises OSError, or EngramError for a missing package.
+    It is a run directory like those of `engram run`, so that `engram report` compares several; `document` is
+    its report, where that says more than the record, `more` are texts beside it. What an earlier try left
+    there is replaced. Returns `name`. Raises OSError, or EngramError for a missing package.
     """
     partial, former = out / f".{name}.partial", out / f".{name}.former"
     try:
@@ -102,7 +124,9 @@ def keep(out: Path, name: str, record: Record) -> str:
         directory = RunDirectory(partial)
         write_job(directory.job, record.job)
         directory.record.write_text(record_text(record), encoding="utf-8")
-        _with_pictures(partial, record)
+        _with_pictures(partial, record, document)
+        for file, text in (more or {}).items():
+            (partial / file).write_text(text, encoding="utf-8")
         if (out / name).exists():
             (out / name).replace(former)
         partial.replace(out / name)
@@ -112,17 +136,32 @@ def keep(out: Path, name: str, record: Record) -> str:
     return name
 
 
-def _with_pictures(directory: Path, record: Record) -> None:
+def _with_pictures(directory: Path, record: Record, document: Mapping[str, Any] | None) -> None:
     """Write the report with matplotlib kept quiet, and its font cache where a pod may write: below /tmp."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="engram-fonts-") as cache:
         os.environ["MPLCONFIGDIR"] = cache
-        write_report(directory, record)
+        write_report(directory, record, document)
 
 
-def _compact(record: Record, source: str) -> dict[str, str]:
+def _telemetry(record: Record, server: Server | None) -> tuple[Telemetry | None, list[str]]:
+    """Return what Prometheus saw of the run, where it was asked, or a note on why there is nothing."""
+    if server is None:
+        return None, []
     try:
-        return compact_texts(build_document(record))
+        return ask(server, record), []
+    except PrometheusError as error:
+        note = f"Prometheus at {server.name} {error}: the report is made of the run's record alone."
+        return None, [note[:MOST_LETTERS]]
+
+
+def _compact(
+    record: Record, source: str, telemetry: Telemetry | None, notes: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the report document and its text files."""
+    try:
+        document = build_document(record, telemetry, notes)
+        return document, compact_texts(document)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Each part of it is well-formed, or it would be no Record.
         raise DataError(

@@ -85,6 +85,10 @@ class MountPath(StrEnum):
     CHECKPOINT = "/checkpoint"
     STATE = "/state"
     REPORT = "/report"
+    PEERS = "/peers"
+    """Of the report's pod: a directory with report.json for each job to compare with that has one."""
+    PROMETHEUS = "/etc/engram/prometheus"
+    """Of the report's pod: the Secret of spec.report.prometheus."""
     TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -229,6 +233,10 @@ class Environment(StrEnum):
     ENGRAM_CHECKPOINT_DIR = "ENGRAM_CHECKPOINT_DIR"
     ENGRAM_STATE_DIR = "ENGRAM_STATE_DIR"
     ENGRAM_REPORT_DIR = "ENGRAM_REPORT_DIR"
+    ENGRAM_REPORT_PEERS = "ENGRAM_REPORT_PEERS"
+    """Directories of the reports to compare with, a colon between them."""
+    ENGRAM_PROMETHEUS_URL = "ENGRAM_PROMETHEUS_URL"
+    ENGRAM_PROMETHEUS_SECRET_DIR = "ENGRAM_PROMETHEUS_SECRET_DIR"
     ENGRAM_ENDPOINTS_FILE = "ENGRAM_ENDPOINTS_FILE"
     """One endpoint of the aggregator a line; read again at each reconnect."""
     ENGRAM_CA_FILE = "ENGRAM_CA_FILE"

@@ -73,10 +73,14 @@ class Api:
 
     Args:
         login: returns where the server is and who we are; called at the first request and after a 401.
+        settings: the time limits.
+        agent: what we call ourselves.
     """
 
-    def __init__(self, login: Callable[[], Awaitable[Configuration]], settings: Settings) -> None:
-        self._login = login
+    def __init__(
+        self, login: Callable[[], Awaitable[Configuration]], settings: Settings, agent: str = USER_AGENT
+    ) -> None:
+        self._login, self._agent = login, agent
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._limits = aiohttp.ClientTimeout(total=settings.request_seconds, connect=settings.connect_seconds)
@@ -153,7 +157,7 @@ class Api:
     async def _connected(self) -> _Connection:
         async with self._connecting:
             if self._connection is None:
-                self._connection = _connect(await self._login())
+                self._connection = _connect(await self._login(), self._agent)
             return self._connection
 
     async def _dropped(self, connection: _Connection) -> None:
@@ -168,9 +172,9 @@ class _Connection(NamedTuple):
     session: aiohttp.ClientSession
 
 
-def _connect(configuration: Configuration) -> _Connection:
+def _connect(configuration: Configuration, agent: str) -> _Connection:
     client = ApiClient(configuration)
-    client.user_agent = USER_AGENT
+    client.user_agent = agent
     connector = aiohttp.TCPConnector(
         limit=configuration.connection_pool_maxsize, ssl=client.rest_client.ssl_context
     )

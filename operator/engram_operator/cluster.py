@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from engram.spec.names import KIND, OPERATOR
@@ -23,6 +24,7 @@ from engram_operator.memory import Memory
 from engram_operator.model import JobKey, Live, Note, Object, Observed, Patch, Plan, Removal
 from engram_operator.observing import Clock, Observer, Sight, Tables
 from engram_operator.patching import difference
+from engram_operator.peers import compares, peers_of
 from engram_operator.settings import Settings
 from engram_operator.tables import JobTable, key_of
 
@@ -46,8 +48,10 @@ class Cluster:
         self._observer = Observer(api, tables, self._memory, settings, clock)
 
     async def observe(self, job: Object, live: Live | None, believed: float) -> Sight:
-        """Look at the children of `job`; see Observer.observe."""
-        return await self._observer.observe(job, live, believed)
+        """Look at the children of `job` (see Observer.observe), and at the jobs that it is compared with."""
+        sight = await self._observer.observe(job, live, believed)
+        peers = peers_of(job, self._table.values) if compares(job) else ()
+        return sight._replace(observed=replace(sight.observed, peers=peers)) if peers else sight
 
     @property
     def unfinished(self) -> int:

@@ -333,6 +333,8 @@ class Observed:
     nodes: tuple[NodeView, ...] | None = None
     """None: nodes may not be read (namespaced mode)."""
     live: Live | None = None
+    peers: tuple[str, ...] = ()
+    """Names of the jobs that `spec.report.compareWith` means, where it means any."""
     report: CompactReport | None = None
     """What the report's pod has printed; read once its Job has succeeded and until it is stored."""
     report_problem: str = ""

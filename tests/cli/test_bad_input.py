@@ -160,6 +160,10 @@ def write_copy(job_file: Path, path: str, value: Any) -> Path:
         (["run", "job.yaml", "--out", "elsewhere", "--resume"], "elsewhere holds no run to resume"),
         (["report", "nosuch", "--rank", "accuracies"], "--rank: unknown metric"),
         (["report", "nosuch"], "nosuch/record.json"),
+        (["report"], "RUN: there is nothing to report: name a run directory, or a job on a cluster"),
+        (["report", "--context", "prod"], "--context: names a cluster and no job of it: add --cluster"),
+        (["report", "--kubeconfig", "a"], "--kubeconfig: names a cluster and no job of it: add --cluster"),
+        (["report", "nosuch", "--cluster", "lab/digits"], "--cluster: fetches the report of one job"),
         (["metrics", "nosuch.json"], "nosuch.json"),
         (["worker", "--job", "job.yaml", "--index", "0", "--token-file", "none"], "--endpoint"),
         (
@@ -227,3 +231,22 @@ def test_workers_that_cannot_train_together(
     engram: Engram, job_file: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(engram, "run", job_file, "--batched", "--out", "run", *arguments)
+
+
+def test_a_fetched_report_is_not_written_over(engram: Engram, tmp_path: Path) -> None:
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched/report.json").write_text("{}")
+    said = refused(engram, "report", "fetched")
+    assert said == (
+        "fetched: is the report of a job on a cluster, and whole: open its report.html, or name more runs to "
+        "compare it with"
+    )
+
+
+def test_an_installation_without_the_plug_in_says_what_to_install(
+    engram: Engram, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engram.run.plugin.PLUGIN", "engram_nowhere")
+    assert refused(engram, "check", job_file) == (
+        "engram_nowhere is not part of this installation: pip install 'engram[kubectl]'"
+    )

@@ -34,7 +34,7 @@ def test_version(engram: Engram) -> None:
 def test_help_names_every_command(engram: Engram) -> None:
     shown = engram("--help").stdout
     for command in (
-        *("run", "validate", "report", "metrics", "crd", "import"),
+        *("run", "validate", "report", "check", "metrics", "crd", "import"),
         *("aggregator", "worker", "reporter"),
     ):
         assert command in shown

@@ -277,12 +277,17 @@ def _selected(key: tuple[str, str, str], item: Object, target: Target, query: di
     if plural != target.plural or (target.namespace and namespace != target.namespace):
         return False
     label = query.get("labelSelector")
-    if label and label not in (item["metadata"].get("labels") or {}):
-        return False
+    if label:
+        wanted, equals, value = label.partition("=")
+        found = (item["metadata"].get("labels") or {}).get(wanted)
+        if found is None or (equals and found != value):
+            return False
     fields = dict(part.split("=", 1) for part in query.get("fieldSelector", "").split(",") if part)
     involved = item.get("involvedObject") or {}
     known = {
+        "metadata.name": item["metadata"]["name"],
         "involvedObject.uid": involved.get("uid"),
+        "involvedObject.kind": involved.get("kind"),
         "reason": item.get("reason"),
         "type": item.get("type"),
     }

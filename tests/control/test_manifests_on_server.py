@@ -108,10 +108,9 @@ def test_the_network_policy_is_known_and_kept(api: Api, namespace: str, own: str
 def test_the_report_is_made_and_kept_where_restricted_is_enforced(
     api: Api, restricted: str, checkpoint: str
 ) -> None:
-    job = placed(
-        make_job(f"aggregator: {{checkpoint: {checkpoint}}}\nreport: {{volume: {CLAIM}}}"), restricted
-    )
-    made = report_job(job, SETTINGS)
+    wanted = f"{{volume: {CLAIM}, prometheus: {{url: 'https://p.example', secretName: login}}}}"
+    job = placed(make_job(f"aggregator: {{checkpoint: {checkpoint}}}\nreport: {wanted}"), restricted)
+    made = report_job(job, SETTINGS, peers=("replay", "icarl"))
     assert lost(api.create(made, dry_run=True), made) == []
     assert api.create(pod_from(made), dry_run=True)["spec"]["containers"]
     kept = report_config_map(job, {"report.json": "{}", "report.md": "x" * 890_000})

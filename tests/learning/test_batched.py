@@ -203,9 +203,10 @@ class TestWhatCannot:
 
     @pytest.mark.parametrize("algorithm", sorted(BUILT_IN.keys() - set(VECTORISED)))
     def test_other_algorithms(self, make_job: MakeJob, algorithm: str) -> None:
+        model = {"name": "cnn", "parameters": {"channels": [4], "dense": 8, "norm": "batch"}}
+        job = make_job(algorithm, model=model, dataset={"labelRatio": 0.5})
         with pytest.raises(ConfigurationError, match=rf"loss of {algorithm} .*leave --batched out"):
-            model = {"name": "cnn", "parameters": {"channels": [4], "dense": 8, "norm": "batch"}}
-            check_batched(make_job(algorithm, model=model, dataset={"labelRatio": 0.5}))
+            check_batched(job)
 
     def test_a_loss_of_one_s_own_unless_it_says_so(self, make_job: MakeJob, module_folder: Path) -> None:
         (module_folder / "own_batched.py").write_text(

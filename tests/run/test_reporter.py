@@ -18,6 +18,7 @@ from engram.errors import CheckpointError, ConfigurationError, DataError, Engram
 from engram.report.document import build_document
 from engram.report.record import Record
 from engram.report.render import report_texts, write_report
+from engram.run.prometheus import Server
 from engram.run.reporter import (
     ReporterOptions,
     compact_texts,
@@ -259,3 +260,36 @@ def test_it_loads_no_torch(engram: Start, folder: Path, pod: Path, monkeypatch: 
     monkeypatch.setenv("PYTHONPATH", str(folder))
     command = engram("reporter", "--record", "checkpoint")
     assert command.end() == 0, command.errors
+
+
+def test_other_jobs_and_prometheus_are_in_the_report_and_what_fails_is_a_note(
+    folder: Path, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = folder / "peers/icarl"
+    other.mkdir(parents=True)
+    (other / "report.json").write_text(json.dumps(build_document(build_record("icarl"))))
+    wanted = ReporterOptions(
+        folder / "job.yaml",
+        (str(folder / "checkpoint"),),
+        folder / "volume",
+        0.0,
+        peers=(other, folder / "peers/missing"),
+        prometheus=Server("http://127.0.0.1:1"),
+    )
+    assert run_reporter(wanted) == 0
+    found = unpack(capsys.readouterr().out)
+    assert found is not None
+    assert found.notes == (
+        "Prometheus at http://127.0.0.1:1 cannot be reached (Connection refused): the report is made of the "
+        "run's record alone.",
+        "missing is not on the leaderboard: it has no report yet, or there is no such job.",
+    )
+    document = json.loads(found.files["report.json"])
+    assert document["notes"][-1] == found.notes[0]
+    assert {**document, "notes": document["notes"][:-1]} == json.loads(json.dumps(build_document(record)))
+    assert found.files["leaderboard.csv"].count("\n") == 3
+    rows = json.loads(found.files["leaderboard.json"])["rows"]
+    assert [row["runs"] for row in rows] == [["icarl"], ["digits-replay"]]
+    kept = folder / "volume" / found.location
+    for name in ("report.json", "leaderboard.csv", "leaderboard.html", "leaderboard.md"):
+        assert (kept / name).read_text() == found.files[name], name

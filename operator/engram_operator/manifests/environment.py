@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from engram.spec.job import FederatedIncrementalJob
 from engram.spec.names import (
@@ -76,11 +76,21 @@ def worker_environment(job: FederatedIncrementalJob, group: WorkerGroup, context
     return [{"name": str(Env.WORKER_INDEX), "valueFrom": index}, *_entries(values)]
 
 
-def reporter_environment(job: FederatedIncrementalJob) -> list[Object]:
-    """Return the environment of the report's main container."""
+def reporter_environment(job: FederatedIncrementalJob, peers: Sequence[str] = ()) -> list[Object]:
+    """Return the environment of the report's main container; `peers` are the jobs to compare with.
+
+    What an older image does not know is here and not among its arguments, which it would refuse.
+    """
     values = {Env.NAMESPACE: job.metadata.namespace, Env.JOB_NAME: job.name, **_ours(job)}
     if job.spec.report.volume:
         values[Env.ENGRAM_REPORT_DIR] = MountPath.REPORT
+    if peers:
+        values[Env.ENGRAM_REPORT_PEERS] = ":".join(f"{MountPath.PEERS}/{name}" for name in peers)
+    prometheus = job.spec.report.prometheus
+    if prometheus.url:
+        values[Env.ENGRAM_PROMETHEUS_URL] = literal(prometheus.url)
+    if prometheus.url and prometheus.secret_name:
+        values[Env.ENGRAM_PROMETHEUS_SECRET_DIR] = MountPath.PROMETHEUS
     return _entries(values)
 
 

@@ -9,7 +9,7 @@ The pod holds no API token: what it prints last is the compact report, which the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engram.spec.exit_codes import ExitCode
@@ -50,7 +50,12 @@ _OF_ITS_MAIN = ("image", "imagePullPolicy")
 
 
 def report_job(
-    job: FederatedIncrementalJob, settings: Settings, *, node: str = "", image: str = ""
+    job: FederatedIncrementalJob,
+    settings: Settings,
+    *,
+    node: str = "",
+    image: str = "",
+    peers: Sequence[str] = (),
 ) -> Object:
     """Return the report's Job.
 
@@ -60,6 +65,7 @@ def report_job(
         node: where the aggregator ran last; a checkpoint on a hostPath is there and nowhere else.
         image: that it ran; empty: it is not known any more. The default may be another one by now, and only
             the version that wrote a record is sure to read it.
+        peers: names of the jobs to compare with.
     """
     meta = metadata(job, report_name(job.name), Role.REPORT)
     spec = {
@@ -74,7 +80,7 @@ def report_job(
                 {ExitCode.CONFIGURATION: "FailJob", ExitCode.DATA: "FailJob", ExitCode.RETRY: "Ignore"}
             )
         },
-        "template": _template(job, settings, node, image),
+        "template": _template(job, settings, node, image, peers),
     }
     return batch_job(meta, spec)
 
@@ -85,9 +91,11 @@ def report_config_map(job: FederatedIncrementalJob, files: Mapping[str, str]) ->
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(files)}
 
 
-def _template(job: FederatedIncrementalJob, settings: Settings, node: str, image: str) -> Object:
+def _template(
+    job: FederatedIncrementalJob, settings: Settings, node: str, image: str, peers: Sequence[str]
+) -> Object:
     wanted, source, limit = job.spec.aggregator, record_source(job), job.spec.report.deadline_seconds
-    mounted = reporter_volumes(job, checkpoint=source == "checkpoint")
+    mounted = reporter_volumes(job, checkpoint=source == "checkpoint", peers=peers)
     record = f"{MountPath.CHECKPOINT}/{job.metadata.uid}"
     if source == "aggregator":
         host = f"{aggregation_name(job.name)}.{job.metadata.namespace}.svc.{settings.cluster_domain}"
@@ -105,7 +113,7 @@ def _template(job: FederatedIncrementalJob, settings: Settings, node: str, image
                     **main_container(image or wanted.image or settings.image, settings, mounted),
                     "command": ["engram", "reporter"],
                     "args": ["--record", record, "--deadline", str(min(RECORD_SECONDS, limit // 2 or 1))],
-                    "env": reporter_environment(job),
+                    "env": reporter_environment(job, peers),
                     "resources": dict(wanted.resources),
                 }
             ],

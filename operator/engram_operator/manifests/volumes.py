@@ -5,7 +5,7 @@ A volume of the job file is any source of Kubernetes'; ours differ in where and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from engram_operator.manifests.labels import metadata
 from engram_operator.manifests.names import (
     checkpoint_name,
     credentials_name,
+    report_name,
     spec_name,
     worker_tokens_name,
 )
@@ -25,6 +26,8 @@ TEMPORARY = "/tmp"
 """The only place of a pod that can be written without a volume of the job's."""
 SECRET_MODE = 0o440
 """Readable by the pod's fsGroup, nobody else."""
+REPORT_FILE = "report.json"
+"""Of a report's files the one with all its numbers."""
 TRANSIENT_SOURCES = ("emptyDir", "ephemeral")
 """Volumes that die with their pod."""
 
@@ -71,18 +74,42 @@ def worker_volumes(job: FederatedIncrementalJob, group: WorkerGroup) -> tuple[Mo
     )
 
 
-def reporter_volumes(job: FederatedIncrementalJob, *, checkpoint: bool) -> tuple[Mounted, ...]:
-    """Return what the report's pod mounts; `checkpoint`: the record lies there."""
+def reporter_volumes(
+    job: FederatedIncrementalJob, *, checkpoint: bool, peers: Sequence[str] = ()
+) -> tuple[Mounted, ...]:
+    """Return what the report's pod mounts.
+
+    Args:
+        job: the job.
+        checkpoint: whether the record lies there.
+        peers: names of the jobs whose reports it compares with; those that have none are just not there.
+    """
     kept = []
     if checkpoint:
         kept = [_mounted("checkpoint", checkpoint_source(job), MountPath.CHECKPOINT, read_only=True)]
     if job.spec.report.volume:
         kept.append(_mounted("report", job.spec.report.volume, MountPath.REPORT))
+    if peers:
+        sources = [_report_of(name) for name in peers]
+        kept.append(_mounted("peers", {"projected": {"sources": sources}}, MountPath.PEERS, read_only=True))
+    if job.spec.report.prometheus.url and job.spec.report.prometheus.secret_name:
+        secret = {
+            "secretName": job.spec.report.prometheus.secret_name,
+            "defaultMode": SECRET_MODE,
+            "optional": True,  # without it Prometheus may say no, which is a note and no missing report
+        }
+        kept.append(_mounted("prometheus", {"secret": secret}, MountPath.PROMETHEUS, read_only=True))
     return (
         _mounted("spec", _config(job), MountPath.SPEC, read_only=True),
         *kept,
         _mounted("tmp", {"emptyDir": {}}, TEMPORARY),
     )
+
+
+def _report_of(name: str) -> Object:
+    """Return the report.json of another job's report, in a directory of its name."""
+    item = {"key": REPORT_FILE, "path": f"{name}/{REPORT_FILE}"}
+    return {"configMap": {"name": report_name(name), "items": [item], "optional": True}}
 
 
 def group_data(job: FederatedIncrementalJob, group: WorkerGroup) -> Mapping[str, Any]:

@@ -82,10 +82,10 @@ def fetching(run: Run, ended: Phase | None) -> Fetching:
             trouble or f"{done} The report's pod fetches the record from the aggregator.",
         ),
     }
-    create = (
-        () if blocked or made is not None else (report_job(job, run.settings, image=image_of(run.observed)),)
-    )
-    return Fetching(create, (), said)
+    if blocked or made is not None:
+        return Fetching((), (), said)
+    job_of_report = report_job(job, run.settings, image=image_of(run.observed), peers=run.observed.peers)
+    return Fetching((job_of_report,), (), said)
 
 
 def image_of(observed: Observed) -> str:

@@ -75,7 +75,8 @@ def _first(
     if blocked:
         return plan
     node = str((raw["status"].get("aggregator") or {}).get("node") or "")
-    return replace(plan, create=(report_job(job, settings, node=node, image=image_of(observed)),))
+    made = report_job(job, settings, node=node, image=image_of(observed), peers=observed.peers)
+    return replace(plan, create=(made,))
 
 
 def _blocked(job: FederatedIncrementalJob, observed: Observed) -> str:
