@@ -87,6 +87,9 @@ BASELINES = ("replay", "icarl")
 UNLABELLED = {"unlabelledWeight": 0}
 """What semi-supervised algorithms need to be told where every label is visible."""
 
+BATCH = {"model.parameters.norm": "batch"}
+"""What algorithms that make images out of a model's statistics need, and what is compared with them."""
+
 
 def _semi(
     name: str, algorithm: str, parameters: Mapping[str, Any] | None = None, ablates: str = ""
@@ -100,6 +103,13 @@ VARIANTS = (
     Variant("fedprox", "fedprox"),
     Variant("fedlwf", "fedlwf"),
     Variant("fedewc", "fedewc"),
+    Variant("scaffold", "scaffold"),
+    Variant("feddyn", "feddyn"),
+    Variant("fot", "fot"),
+    Variant("finetune, BatchNorm", "finetune", settings=BATCH),
+    Variant("fedlwf, BatchNorm", "fedlwf", settings=BATCH),
+    Variant("target, BatchNorm", "target", settings=BATCH),
+    Variant("mfcl, BatchNorm", "mfcl", settings=BATCH),
     Variant("replay", "replay"),
     Variant("icarl", "icarl"),
     Variant("glfc", "glfc"),
