@@ -1,0 +1,78 @@
+"""The chart on real nodes: what a platform team types, from an empty cluster to a report, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engram.spec.names import CRD_NAME, Phase
+from tests.chart.conftest import CHART
+from tests.cluster.api import Api
+from tests.cluster.fixtures import Cluster
+from tests.cluster.helm import Helm
+from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, build_job
+from tests.e2e.test_jobs import EXAMPLES, small
+
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
+
+ROLLOUT = ("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s")
+
+
+@pytest.fixture
+def alone(control_plane: Cluster, operator: str) -> Iterator[None]:
+    """No other operator than the chart's: that of `make deploy` rests."""
+    system = control_plane.kubectl.inside(SYSTEM)
+    system.run("scale", f"deployment/{OPERATOR}", "--replicas=0")
+    system.run("wait", "pod", "--all", "--for=delete", "--timeout=90s", seconds=100)
+    yield
+    system.run("scale", f"deployment/{OPERATOR}", "--replicas=1")
+    system.run(*ROLLOUT, seconds=130)
+
+
+@pytest.fixture
+def helm(control_plane: Cluster, namespace: str) -> Iterator[Helm]:
+    """Helm in the test's namespace; the release goes with the test."""
+    made = Helm(CHART, control_plane.kubeconfig, namespace)
+    yield made
+    made.uninstall("engram")
+
+
+@pytest.mark.usefixtures("alone")
+def test_from_helm_install_to_the_report_and_an_upgrade_under_a_running_job(
+    helm: Helm, api: Api, kubectl: Kubectl, namespace: str
+) -> None:
+    jobs = Jobs(api, kubectl)
+    # The CRD is the cluster's already, and not this release's to delete.
+    values = {"watchNamespaces": [namespace], "crds": {"enabled": False}, "userRoles": {"create": False}}
+    helm.install("engram", "--wait", "--timeout=120s", values=values)
+
+    jobs.apply(EXAMPLES / "01-digits.yaml")
+    kubectl.wait("fij/digits", "condition=ReportReady", seconds=300)
+    assert {"report.html", "report.json"} <= {Path(name).name for name in jobs.report("digits")}
+
+    jobs.apply(build_job("long", small(rounds=40)))
+    jobs.in_round("long", 2)
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in jobs.pods("long")}
+    (first,) = operator_pods(kubectl)
+    helm.install("engram", "--wait", "--timeout=120s", values={**values, "operator": {"logLevel": "debug"}})
+    assert operator_pods(kubectl) != [first]
+    jobs.in_round("long", jobs.status("long")["progress"]["round"] + 2)
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in jobs.pods("long")} == before
+
+    helm.run("rollback", "engram", "1", "--wait", "--timeout=120s", seconds=130)
+    jobs.in_phase("long", Phase.SUCCEEDED)
+
+    helm.uninstall("engram")
+    assert api.get("CustomResourceDefinition", CRD_NAME)
+    assert jobs.status("long")["phase"] == jobs.status("digits")["phase"] == Phase.SUCCEEDED
+    with pytest.raises(KubectlError, match="not found"):
+        kubectl.get("deployment", OPERATOR)
+
+
+def operator_pods(kubectl: Kubectl) -> list[str]:
+    """Return the names of the release's pods that are not on their way out."""
+    pods = kubectl.get("pods", "--selector=app.kubernetes.io/instance=engram")["items"]
+    return [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
