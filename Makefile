@@ -80,6 +80,9 @@ fuzz: install ## A million mutated messages: no crash, no hang, memory flat (sto
 chaos: install ## A job of 90 rounds under 100 SIGKILLs gives the same matrix as without (minutes)
 	$(BIN)/python -m tests.chaos
 
+docs: install ## The documentation as a site in site/, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 generate: install ## Make the CRD and the field reference again from the types, the manifests of deploy/ from the chart
 	$(BIN)/python -m engram.spec.generate
 	$(BIN)/python -m charts.generate
