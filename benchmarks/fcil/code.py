@@ -39,13 +39,17 @@ def code_digest(algorithm: str) -> str:
 def digest_of(module: str, root: Path) -> str:
     """Return the digest of `module` and the `ROOTS` with all that they import of `PACKAGES`, below `root`."""
     digest = hashlib.sha256()
-    for name, tree in sorted(closure((module, *ROOTS), root).items()):
+    for name, tree in sorted(_parsed((module, *ROOTS), root).items()):
         digest.update(f"{name}\n{_essence(tree)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def closure(modules: tuple[str, ...], root: Path) -> dict[str, ast.Module]:
-    """Return the modules with all of `PACKAGES` that they import, anywhere in their text, parsed."""
+def closure(modules: tuple[str, ...], root: Path) -> set[str]:
+    """Return the modules with all of `PACKAGES` that they import, anywhere in their text."""
+    return set(_parsed(modules, root))
+
+
+def _parsed(modules: tuple[str, ...], root: Path) -> dict[str, ast.Module]:
     found: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
