@@ -39,21 +39,25 @@ def code_digest(algorithm: str) -> str:
 def digest_of(module: str, root: Path) -> str:
     """Return the digest of `module` and the `ROOTS` with all that they import of `PACKAGES`, below `root`."""
     digest = hashlib.sha256()
-    for name in sorted(closure((module, *ROOTS), root)):
-        digest.update(f"{name}\n{_essence(_file(name, root))}\n".encode())
+    for name, tree in sorted(_parsed((module, *ROOTS), root).items()):
+        digest.update(f"{name}\n{_essence(tree)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def closure(modules: tuple[str, ...], root: Path) -> set[str]:
     """Return the modules with all of `PACKAGES` that they import, anywhere in their text."""
-    found: set[str] = set()
+    return set(_parsed(modules, root))
+
+
+def _parsed(modules: tuple[str, ...], root: Path) -> dict[str, ast.Module]:
+    found: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name in found or name == REGISTRY or not name.startswith(PACKAGES) or not _exists(name, root):
             continue
-        found.add(name)
-        waiting += _imports(ast.parse(_file(name, root).read_text(encoding="utf-8")))
+        found[name] = ast.parse(_file(name, root).read_text(encoding="utf-8"))
+        waiting += _imports(found[name])
     return found
 
 
@@ -67,9 +71,8 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _essence(path: Path) -> str:
-    """Return the syntax tree without docstrings, as text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _essence(tree: ast.Module) -> str:
+    """Return the syntax tree without docstrings, as text; they are taken out of it."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

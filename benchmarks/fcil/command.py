@@ -77,10 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         rows = _rows(options, Path(folder).resolve(), cells, before, old, started)
-    table = Table(benchmark.name, rows)
+    table, facts = Table(benchmark.name, rows), _facts(before, rows, started)
     _print(table)
+    if options.json is not None:
+        save(options.json, facts, rows)
     if options.page is not None:
-        facts = _facts(before, rows, started)
         pictures = figures.draw(options.page.parent / "images", table)
         lines = [f"![{path.stem}](images/{path.name})" for path in pictures]
         page.write(options.page, benchmark.name, page.section(facts, rows, benchmark.name, lines))
@@ -97,7 +98,7 @@ def _rows(
     old: Sequence[Row],
     started: float,
 ) -> list[Row]:
-    """Run what is to be run, saving after each grid; return all rows, those that stay among them."""
+    """Run what is to be run, saving after each grid; return all rows, those of the file that stay first."""
     if options.confirm:
         stay = merging.confirmed(
             cells[0].benchmark, old, lambda some: running.run(folder, some, jobs=options.jobs)
@@ -117,7 +118,6 @@ def _rows(
             save(options.json, _facts(before, rows, started), rows)
 
     found = running.run(folder, cells, jobs=options.jobs, after=write)
-    write(found)
     return [*stay, *found.values()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def shown(page: str, benchmark: str) -> str:
 
 def _head(facts: Mapping[str, Any], table: Table) -> str:
     seeds = sorted({row.seed for row in table.rows})
-    spent = sum(row.cpu_seconds or 0.0 for row in table.rows)
+    spent = math.fsum(row.cpu_seconds or 0.0 for row in table.rows)
     return (
         f"By `{facts['command']}`: {len(table.rows)} runs, seeds {', '.join(map(str, seeds))},\n"
         f"{duration(spent)} of processor time on {facts['cpu']} ({facts['cores']} cores), engram "
