@@ -334,6 +334,7 @@ WORKERS = Section(
             8,
             9,
             stacked=True,
+            steps=True,
             low=0.0,
             decimals=0,
             colours=dict(STATES),
@@ -409,17 +410,22 @@ WORKERS = Section(
     ),
 )
 
+
+def _rejected() -> str:
+    """Return the refusals within the time range: a counter that starts anew with the aggregator's process."""
+    return f"round(sum by (reason) (increase({of(M.UPDATES_REJECTED, window='[$__range]')})))"
+
+
 FAULTS = Section(
     "Faults, survived and refused",
     (
         Panel(
             "bargauge",
             "Rejected updates and connections",
-            "Since the aggregator's process was started, by reason. late and duplicate are how deadlines and "
-            "reconnections look. unauthorised: somebody without a token. All others: "
-            "docs/troubleshooting.md.",
+            "Within the time range, by reason. late and duplicate are how deadlines and reconnections look. "
+            "unauthorised: somebody without a token. All others: docs/troubleshooting.md.",
             "none",
-            (Query(f"sort_desc(sum by (reason) ({last(M.UPDATES_REJECTED)}))", "{{reason}}", once=True),),
+            (Query(f"sort_desc({_rejected()})", "{{reason}}", once=True),),
             8,
             8,
             low=0.0,

@@ -18,6 +18,8 @@ SCHEMA_VERSION = 39
 GRAFANA = "10.4.0"
 COLUMNS = 24
 """Of Grafana's grid."""
+SPANNED_MILLISECONDS = 300_000
+"""A line goes on over a gap so long: between rounds there is none to measure."""
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 Kind = Literal["timeseries", "stat", "table", "bargauge", "state-timeline"]
@@ -282,7 +284,7 @@ def _custom(panel: Panel) -> dict[str, Any]:
             "lineWidth": 2,
             "fillOpacity": 30 if panel.stacked else 5,
             "showPoints": "auto",
-            "spanNulls": True,
+            "spanNulls": SPANNED_MILLISECONDS,
             "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
             "thresholdsStyle": {"mode": "line" if panel.thresholds else "off"},
         }

@@ -159,7 +159,7 @@ class ControlPlane:
         if name == API_SERVER:
             self.wait_ready()
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         """Wait until the API server says that it is ready. Raises RuntimeError when it has ended instead."""
         until(lambda: self._ask("/readyz"), "the API server's /readyz", seconds=seconds, every=0.05)
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ COLUMN, LINE = 0.66, 0.30
 """Inches of one column and of one line of Grafana's grid."""
 RESOLUTION = 90
 PAPER, INK, MUTED, EDGE = "#f4f5f5", "#24292e", "#5f6771", "#d8dadf"
+GAP = 15
+"""Steps without a value after which a line breaks."""
 COLOURS = {
     "green": "#56a64b",
     "dark-green": "#37872d",
@@ -151,10 +154,10 @@ def _lines(canvas: Canvas, grid: Mapping[str, int], panel: Panel, answers: Answe
     )
     base = reader.start
     if panel.stacked:
-        _stack(axes, panel, named_series, base)
+        _stack(axes, panel, named_series, base, reader.step)
     else:
         for place, (name, one) in enumerate(named_series):
-            x, y = zip(*((moment - base, value) for moment, value in one.points), strict=True)
+            x, y = _broken(one, base, GAP * reader.step)
             style = "steps-post" if panel.steps else "default"
             axes.plot(x, y, color=_colour(panel, name, place), lw=1.4, label=name, drawstyle=style)
     axes.set_xlim(0, reader.end - base)
@@ -162,12 +165,38 @@ def _lines(canvas: Canvas, grid: Mapping[str, int], panel: Panel, answers: Answe
         axes.set_ylim(bottom=panel.low)
     if panel.high is not None:
         axes.set_ylim(top=panel.high * 1.03)
-    _ticks(axes, panel.unit)
+    elif not any(value for _, one in named_series for _, value in one.points):
+        axes.set_ylim(top=1)
+    elif panel.low is not None:
+        axes.set_ylim(top=axes.dataLim.ymax * 1.1)
+    _ticks(axes, panel.unit, grid["w"])
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=7, handlelength=1.2)
 
 
-def _stack(axes: Axes, panel: Panel, named_series: Sequence[tuple[str, Series]], base: float) -> None:
+def _broken(one: Series, base: float, gap: float) -> tuple[list[float], list[float]]:
+    """Return times and values of a line, broken where there was nothing to see for longer than `gap`."""
+    x: list[float] = []
+    y: list[float] = []
+    for moment, value in one.points:
+        if x and moment - base - x[-1] > gap:
+            x.append(moment - base)
+            y.append(math.nan)
+        x.append(moment - base)
+        y.append(value)
+    return x, y
+
+
+def _next(moments: Sequence[float], moment: float) -> float:
+    return min(later for later in moments if later > moment)
+
+
+def _stack(
+    axes: Axes, panel: Panel, named_series: Sequence[tuple[str, Series]], base: float, step: float
+) -> None:
+    """Draw lines on top of each other; where there was nothing to see for long they fall to 0."""
     moments = sorted({moment for _, one in named_series for moment, _ in one.points})
+    ends = [now for now, after in pairwise(moments) if after - now > GAP * step]
+    moments = sorted([*moments, *(end + step for end in ends), *(_next(moments, end) - step for end in ends)])
     rows = []
     for _, one in named_series:
         known = dict(one.points)
@@ -178,10 +207,11 @@ def _stack(axes: Axes, panel: Panel, named_series: Sequence[tuple[str, Series]],
     axes.stackplot(x, *rows, labels=labels, colors=colours, alpha=0.75, step="post" if panel.steps else None)
 
 
-def _ticks(axes: Axes, unit: str) -> None:
+def _ticks(axes: Axes, unit: str, columns: int) -> None:
     axes.grid(True, color="#ececee", lw=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7, colors=MUTED, length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=max(4, columns // 2)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 60:.1f} min" if value else "start")
     axes.yaxis.set_major_formatter(lambda value, _: written(value, unit))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
@@ -225,7 +255,7 @@ def _timeline(
             axes.broken_barh(box, (place - 0.4, 0.8), color=known[value][1], lw=0)
     axes.set_xlim(0, reader.end - reader.start)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    _ticks(axes, "none")
+    _ticks(axes, "none", grid["w"])
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     handles = [Patch(color=colour, label=word) for word, colour in known.values()]
     axes.legend(
