@@ -20,7 +20,7 @@ from engram.report.document import build_document
 from engram.report.leaderboard import build
 from engram.report.rank import parse_rank
 from engram.report.record import Record
-from engram.report.render import write_report
+from engram.report.render import report_texts
 from engram.report.reread import record_of, reread
 from tests.report.conftest import build_record
 
@@ -82,7 +82,9 @@ def test_unseen_tasks_and_the_start_are_kept_too(rights: list[list[int]], initia
 
 def test_directories_that_were_fetched_can_be_compared(tmp_path: Path) -> None:
     for name in ("finetune", "replay"):
-        write_report(tmp_path / name, build_record(name))
+        (tmp_path / name).mkdir()
+        for file, text in report_texts(build_document(build_record(name))).items():
+            (tmp_path / name / file).write_text(text)
     assert is_fetched(tmp_path / "replay")
     board = compare([tmp_path / "finetune", tmp_path / "replay"], tmp_path / "board")
     assert [row.settings["algorithm.name"] for row in board.rows] == ["replay", "finetune"]
