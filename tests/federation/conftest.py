@@ -138,7 +138,8 @@ class Head:
         return {"teacher": self.teacher} if self.teacher and not worker else {}
 
     def check_info(self, task: int, weights: Tensors, info: Tensors) -> None:
-        check_like(info, {"sum": self.info})
+        if info:
+            check_like(info, {"sum": self.info})
 
     def server_step(
         self, task: int, round: int, before: Tensors, weights: Tensors, updates: Mapping[str, Update]

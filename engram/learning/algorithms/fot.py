@@ -11,9 +11,10 @@ Where it differs from the paper: the sketch is of the second moment and not of t
 gives the energies too; biases count as weights of an input that is always 1; all other parameters
 (normalisation) stay as they were after the first task, as nothing would keep them from changing old outputs.
 
-The paper's figures are for tasks whose number is known at test time, each with a head of its own. Here one
-head tells all classes apart, and nothing has ever compared an old class with a new one: forgetting shrinks,
-and so does what is learned. docs/algorithms.md has the figures; its published ordering is not reproduced.
+Many published settings tell the model at test time which task a sample is of; here one growing head tells
+all classes apart. Its new rows go through the projection as the old ones do, so that a new class says of old
+inputs what its initial row said, and does not drown the old classes. What is given up is learning: the more
+is protected, the less of the newest task is learned. docs/algorithms.md has figures.
 """
 
 from __future__ import annotations
