@@ -122,9 +122,12 @@ def test_an_api_server_that_says_nothing_is_silence(fleet: Fleet, control_plane:
     lab = fleet.lab
     server = control_plane.control_plane.directory.processes().pid(API_SERVER)
     assert server is not None
+    lab.prometheus.wait_for("engram_operator_last_event_age_seconds < 5")  # a bookmark comes every minute
     lab.strike("EngramOperatorStalled")
     os.kill(server, signal.SIGSTOP)
     try:
-        fires(lab, "EngramOperatorStalled", {"namespace": SYSTEM}, seconds=SILENCE)
+        took = lab.until_fires("EngramOperatorStalled", {"namespace": SYSTEM}, SILENCE)
+        print(f"\nEngramOperatorStalled: {took:.1f} s after its fault")
+        assert took > 55, "no sooner than the silence is longer than between two bookmarks"
     finally:
         os.kill(server, signal.SIGCONT)
