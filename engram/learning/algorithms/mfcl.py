@@ -18,9 +18,10 @@ their own (x, y) through the network in one batch, with features f, head h and o
     L_KD = mean || W_o (f - f_o) ||^2 / old rows, over x and x', with W_o the rows of h_o
 
 New rows only, so that the new classes are not learned against the old; the head alone learns to tell them
-apart; and features may move where the old head does not look. Letters are the paper's, and so are the
-defaults of w_div, w_FT and w_KD; in the authors' code L_CE hardly counts (its logits are divided by 1000).
-BatchNorm's statistics are pooled over workers where they are averaged (`federation.aggregation.statistics`).
+apart; and features may move where the old head does not look. The terms and their names are the paper's; the
+defaults of w_div, w_FT and w_KD are those of the authors' code, in which L_CE hardly counts (it divides the
+logits by 1000). BatchNorm's statistics are pooled over workers where they are averaged
+(`engram.federation.aggregation.statistics`).
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ BatchNorm layers keep; the student then learns KL(teacher(x) || student(x)) on a
 
     alpha KL(teacher(x) || model(x)) on synthetic x, old rows, with temperature T and the factor T^2.
 
-In the paper the label is not an input of G; as one, a generator that is trained for few steps keeps what it
-has learned of a class. `newRowsOnly` takes the cross-entropy of equation 11 among the task's own classes, as
-the authors' code does; false takes it among all classes seen. Images travel as a byte a pixel.
+In the authors' code w is the other way round; here it is as in equation 7. In the paper the label is not an
+input of G; as one, a generator that is trained for few steps keeps what it has learned of a class.
+`newRowsOnly` takes the cross-entropy of equation 11 among the task's own classes, as the authors' code does;
+false takes it among all classes seen. Images travel as a byte a pixel.
 """
 
 from __future__ import annotations
