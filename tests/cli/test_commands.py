@@ -136,9 +136,11 @@ def test_a_batched_run_says_so_in_its_report_and_how_to_repeat_it(
     assert report["status"] == "complete"
     grid = engram("run", job_file, *batched, "--out", "grid", "--vary", "seed=0,1", "--quiet")
     assert grid.exit_code == 0, grid.output
+    assert (tmp_path / "together/figures").is_dir()
     for seed in (0, 1):
         record = json.loads((tmp_path / f"grid/seed={seed}/record.json").read_text())
         assert record["environment"]["batched"] is True
+        assert not (tmp_path / f"grid/seed={seed}/figures").exists()
 
 
 def test_resuming_a_complete_run_says_so(engram: Engram, job_file: Path, run: Path) -> None:

@@ -38,3 +38,13 @@ def test_global_generator_is_left_as_it_was() -> None:
     assert torch.equal(torch.rand(3), expected)
     with global_generator(torch.device("cpu"), 5, "model"):
         assert torch.equal(torch.rand(3), inside)
+
+
+def test_global_generator_draws_what_manual_seed_would_and_troubles_no_absent_device() -> None:
+    torch.manual_seed(seed_of(5, "model"))
+    expected = torch.rand(3)
+    # Where torch keeps, each with a traceback, what to do once a first CUDA device is used.
+    waiting = len(torch.cuda._queued_calls)
+    with global_generator(torch.device("cpu"), 5, "model"):
+        assert torch.equal(torch.rand(3), expected)
+    assert len(torch.cuda._queued_calls) == waiting

@@ -153,6 +153,12 @@ def test_the_same_record_gives_the_same_bytes(make_record: Make, tmp_path: Path)
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
 
 
+def test_without_figures_nothing_points_to_any(make_record: Make, tmp_path: Path) -> None:
+    write_report(tmp_path, make_record(), figures=False)
+    assert not (tmp_path / "figures").exists()
+    assert "figures/" not in (tmp_path / "report.md").read_text()
+
+
 def test_figures_are_pictures_of_something(make_record: Make, tmp_path: Path) -> None:
     write_report(tmp_path, make_record())
     names = {path.name for path in (tmp_path / "figures").iterdir()}

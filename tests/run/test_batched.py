@@ -1,4 +1,8 @@
-"""`engram run --batched` reaches the accuracy of the run without it."""
+"""`engram run --batched` reaches the accuracy of the run without it.
+
+On average: training carries a difference in the last digit far, and single seeds end up to three points
+apart, either way.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,16 @@ from typer.testing import CliRunner
 from engram.cli import app
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples/01-digits.yaml"
-SEEDS = (0, 1, 2)
 
 
-def accuracies(algorithm: str, out: Path, *options: str) -> list[float]:
-    """Run digits at seeds 0 to 2 and return the final accuracies."""
+def accuracies(algorithm: str, seeds: int, out: Path, *options: str) -> list[float]:
+    """Run digits at so many seeds, from 0, and return the final accuracies."""
     found = []
-    for seed in SEEDS:
+    for seed in range(seeds):
         directory = out / str(seed)
         arguments = [
-            *("run", str(DIGITS), "--transport", "in-process", "--quiet", "--out", str(directory), *options),
+            *("run", str(DIGITS), "--transport", "in-process", "--quiet", "--out", str(directory)),
+            *("--no-figures", *options),
             *("--set", "training.localSteps=30", "--set", f"seed={seed}"),
             *("--set", f"algorithm.name={algorithm}"),
         ]
@@ -33,9 +37,9 @@ def accuracies(algorithm: str, out: Path, *options: str) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("algorithm", ["replay", "icarl"])
-def test_batched_accuracy_is_within_a_point(algorithm: str, tmp_path: Path) -> None:
-    alone = fmean(accuracies(algorithm, tmp_path / "alone"))
-    together = fmean(accuracies(algorithm, tmp_path / "together", "--batched"))
+@pytest.mark.parametrize(("algorithm", "seeds"), [("replay", 6), ("icarl", 3)])
+def test_batched_accuracy_is_within_a_point(algorithm: str, seeds: int, tmp_path: Path) -> None:
+    alone = fmean(accuracies(algorithm, seeds, tmp_path / "alone"))
+    together = fmean(accuracies(algorithm, seeds, tmp_path / "together", "--batched"))
     assert alone > 0.8
     assert abs(together - alone) <= 0.01, (alone, together)
