@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from engram.data.types import Indices
 from engram.learning.device import pick_device
 from engram.spec import FederatedIncrementalJob, parse_job
+from engram.spec.algorithms import ALGORITHMS
 
 WORKERS = 5
 PER_CLASS = 60 * WORKERS
+LABELLED = 1 / 3
+"""Share of the images whose label is visible."""
 CLIP, RATE, MOMENTUM, DECAY = 5.0, 0.01, 0.9, 1e-4
 
 
@@ -58,6 +61,7 @@ def job_of(case: Case, algorithm: str, rounds: int, steps: int) -> FederatedIncr
             "kind": "FederatedIncrementalJob",
             "metadata": {"name": "training"},
             "spec": {
+                "dataset": {"labelRatio": LABELLED},
                 "tasks": {"count": 2, "classesPerTask": 2},
                 "model": case.model,
                 "training": {
@@ -68,11 +72,16 @@ def job_of(case: Case, algorithm: str, rounds: int, steps: int) -> FederatedIncr
                     "gradientClip": CLIP,
                     "optimizer": {"learningRate": RATE, "momentum": MOMENTUM, "weightDecay": DECAY},
                 },
-                "algorithm": {"name": algorithm},
+                "algorithm": {"name": algorithm, "parameters": _parameters(algorithm)},
                 "workers": [{"name": "edge", "replicas": WORKERS}],
             },
         }
     )
+
+
+def _parameters(algorithm: str) -> dict[str, int]:
+    """Return parameters under which unlabelled images count from a task's first round on."""
+    return {"warmupRounds": 0} if "warmup_rounds" in ALGORITHMS[algorithm].model_fields else {}
 
 
 def seconds() -> float:
