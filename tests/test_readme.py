@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.fcil.rows import load
+from benchmarks.fcil.table import Comparison, Table
+from benchmarks.fcil.variants import BASELINES, CEILING, OURS, PSEUDO_REPLAY
 from benchmarks.federation_load import page as federation_page
 from engram.spec import load_yaml, parse_job
 
@@ -30,6 +33,33 @@ def test_figures_are_those_of_the_committed_measurement() -> None:
     assert len(rows) == 8
     missing = [figures(row) for row in rows if figures(row) not in README]
     assert not missing, "write into README.md:\n" + "\n".join(missing)
+
+
+def scarce(table: Table, variant: str) -> str:
+    """The line of the README's table of label scarcity for a variant."""
+    cells = [variant]
+    for ratio in (0.02, 0.05, 0.2, 1.0):
+        found = table.mean(variant, ratio)
+        assert found.mean is not None
+        assert found.error is not None
+        assert found.n == 5
+        cells.append(f"{100 * found.mean:.1f} ± {100 * found.error:.1f} %")
+    forgot = table.mean(variant, 0.2, "forget_rate").mean
+    return f"| {' | '.join(cells)} | {'-' if forgot is None else f'{100 * forgot:.1f} %'} |"
+
+
+def test_figures_of_label_scarcity_are_those_of_the_committed_measurement() -> None:
+    _, rows = load(ROOT / "docs/benchmark/fashion-fcil-20.json")
+    table = Table("fashion-fcil-20", rows)
+    names = ["finetune", "replay", "icarl", "glfc", PSEUDO_REPLAY, "semifci", OURS, "joint upfront", CEILING]
+    missing = [line for line in (scarce(table, name) for name in names) if line not in README]
+    assert not missing, "write into README.md:\n" + "\n".join(missing)
+    for ratio in (0.05, 0.2):
+        ahead = table.difference(Comparison(OURS, BASELINES), ratio)
+        assert ahead is not None
+        assert ahead.mean is not None
+        assert ahead.error is not None
+        assert f"{100 * ahead.mean:.1f} ± {100 * ahead.error:.1f} points at {ratio:.0%}" in README
 
 
 def test_figures_of_the_federation_are_those_of_the_committed_measurement() -> None:

@@ -26,7 +26,16 @@ def test_workers_behind_a_router_are_on_the_dashboards(
 ) -> None:
     there = {"podTemplate": {"spec": {"nodeSelector": {"kubernetes.io/hostname": SHUT}}}}
     group = {"name": "edge", "replicas": 2, "placement": "edge", **there}
-    spec = small(rounds=20, workers=[group], aggregator={"expose": {"type": "NodePort"}})
+    spec = small(
+        rounds=60,
+        workers=[group],
+        aggregator={"expose": {"type": "NodePort"}},
+        dataset={"name": "digits", "partition": {"method": "iid"}, "labelRatio": 0.5},
+        algorithm={
+            "name": "discmatch",
+            "parameters": {"exemplarsPerWorker": 20, "threshold": 0.5, "warmupRounds": 0},
+        },
+    )
     client = api.client.configuration
     tls = {"ca_file": client.ssl_ca_cert, "cert_file": client.cert_file, "key_file": client.key_file}
     with (
