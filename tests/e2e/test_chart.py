@@ -53,23 +53,28 @@ def test_from_helm_install_to_the_report_and_an_upgrade_under_a_running_job(
     kubectl.wait("fij/digits", "condition=ReportReady", seconds=300)
     assert {"report.html", "report.json"} <= {Path(name).name for name in jobs.report("digits")}
 
-    jobs.apply(build_job("long", small(rounds=40)))
+    jobs.apply(build_job("long", small(rounds=400)))
     jobs.in_round("long", 2)
-    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in jobs.pods("long")}
+    before = uids(jobs)
     (first,) = operator_pods(kubectl)
     helm.install("engram", "--wait", "--timeout=120s", values={**values, "operator": {"logLevel": "debug"}})
     assert operator_pods(kubectl) != [first]
     jobs.in_round("long", jobs.status("long")["progress"]["round"] + 2)
-    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in jobs.pods("long")} == before
-
     helm.run("rollback", "engram", "1", "--wait", "--timeout=120s", seconds=130)
-    jobs.in_phase("long", Phase.SUCCEEDED)
+    jobs.in_round("long", jobs.status("long")["progress"]["round"] + 2)
+    assert uids(jobs) == before
 
     helm.uninstall("engram")
     assert api.get("CustomResourceDefinition", CRD_NAME)
-    assert jobs.status("long")["phase"] == jobs.status("digits")["phase"] == Phase.SUCCEEDED
+    assert jobs.status("digits")["phase"] == Phase.SUCCEEDED
+    assert uids(jobs) == before, "a run needs no operator to go on"
     with pytest.raises(KubectlError, match="not found"):
         kubectl.get("deployment", OPERATOR)
+
+
+def uids(jobs: Jobs) -> dict[str, str]:
+    """Return the identity of each pod of the long run."""
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in jobs.pods("long")}
 
 
 def operator_pods(kubectl: Kubectl) -> list[str]:
