@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from charts.dashboards.job import GOOD_HIGH, GOOD_LOW, WINDOW
 from charts.dashboards.job import UID as JOB_UID
 from charts.dashboards.model import Column, Dashboard, Panel, Query, Section, Variable
+from charts.dashboards.queries import GOOD_HIGH, GOOD_LOW, WINDOW
 from engram.spec.names import MetricName as M
 
 UID = "engram-fleet"
