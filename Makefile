@@ -14,7 +14,7 @@ SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
 	docs generate pictures format benchmark benchmark-reference benchmark-step benchmark-training benchmark-federation benchmark-operator \
-	benchmark-scrape clean
+	benchmark-scrape benchmark-install clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-zA-Z0-9_-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ benchmark-operator: install ## Apply to pods, API writes, memory and idle CPU of
 
 benchmark-scrape: install ## Milliseconds and series of a scrape of an aggregator
 	$(BIN)/python benchmarks/scrape.py
+
+benchmark-install: install ## Seconds from an empty machine to a job with report and full dashboards (root)
+	$(BIN)/python benchmarks/install.py --json docs/benchmark/install.json
 
 clean: ## Remove the virtual environment and caches; runs/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from charts.dashboards.fleet import FLEET
+from charts.dashboards.grafana import render
 from charts.dashboards.job import JOB
-from charts.dashboards.model import render
 from engram.spec.crd import build_crd
 from tests.cluster import binaries
 from tests.cluster.helm import Helm

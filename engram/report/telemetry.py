@@ -7,7 +7,8 @@ so a loss that Prometheus missed is in the record.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ def merged(telemetry: Telemetry, record: Record) -> dict[str, Any]:
 
 def _worker(name: str, telemetry: Telemetry, record: Record) -> dict[str, Any]:
     def values(key: str) -> list[float]:
-        return [value for _, value in telemetry.series.get(key, {}).get(name, ())]
+        return [value for _, value in points_of(name, key, telemetry)]
 
     memory, gpu_memory, gpu, away = (values(key) for key in (MEMORY, GPU_MEMORY, GPU, AWAY))
     losses = losses_of(name, telemetry, record)
@@ -79,12 +80,23 @@ def _worker(name: str, telemetry: Telemetry, record: Record) -> dict[str, Any]:
     }
 
 
+def points_of(worker: str, key: str, telemetry: Telemetry) -> list[tuple[float, float]]:
+    """Return what was seen of a worker, in order and not beyond the end of the run.
+
+    Points after it are needed, for the last values are scraped when all is done, and each tells the same: the
+    first of them stands at the end.
+    """
+    found = sorted(telemetry.series.get(key, {}).get(worker, ()))
+    last = bisect_right(found, (telemetry.end, math.inf))
+    return [*found[:last], *((telemetry.end, value) for _, value in found[last : last + 1])]
+
+
 def losses_of(worker: str, telemetry: Telemetry, record: Record) -> list[tuple[float, float, str]]:
     """Return (seconds since the start, loss, `prometheus` or `record`) in order.
 
     The record's count where Prometheus has nothing within a window before or after them.
     """
-    seen = sorted(telemetry.series.get(LOSS, {}).get(worker, ()))
+    seen = points_of(worker, LOSS, telemetry)
     moments = [moment for moment, _ in seen]
     found = [(moment, value, "prometheus") for moment, value in seen]
     for row in record.history.rounds:

@@ -97,6 +97,8 @@ def conditions(job: Object) -> list[tuple[str, bool, str]]:
         view = found.get(str(kind))
         if view is None or (not view.true and kind in (Condition.COMPLETE, *WORRYING, Condition.SUSPENDED)):
             continue
+        if not view.true and view.reason == Reason.FINISHED:
+            continue  # of a run that is done, which Complete says, nobody asks whether it moves
         said.append((str(kind), _fine(kind, view), _sentence(view, true if view.true else false)))
     return said
 
@@ -104,7 +106,7 @@ def conditions(job: Object) -> list[tuple[str, bool, str]]:
 def _fine(kind: Condition, view: ConditionView) -> bool:
     if kind in WORRYING:
         return not view.true
-    return view.true or view.reason in (Reason.REPORT_PENDING, Reason.FINISHED)
+    return view.true or view.reason == Reason.REPORT_PENDING
 
 
 def _sentence(view: ConditionView, plain: str) -> str:

@@ -26,7 +26,7 @@ from engram_operator.handlers import Ending, Insights, build_registry, end_if_bl
 from engram_operator.health import HealthServer
 from engram_operator.login import connection_info, load_configuration, runs_in_pod
 from engram_operator.observing import Clock
-from engram_operator.preflight import check
+from engram_operator.preflight import check, until_outdated
 from engram_operator.reconcile import reconcile
 from engram_operator.settings import Settings, read_settings
 
@@ -70,22 +70,27 @@ async def operate(settings: Settings) -> bool:
         where = ", ".join(settings.namespaces) or "all namespaces"
         logger.info("engram-operator %s works on %s of %s", __version__, where, configuration.host)
         try:
-            return await _watch(controller, settings)
+            return await _watch(controller, api, settings)
         finally:
             await server.stop()
     finally:
         await api.close()
 
 
-async def _watch(controller: Controller, settings: Settings) -> bool:
-    """Run kopf, which runs the controller, until a signal or until the controller breaks."""
+async def _watch(controller: Controller, api: Api, settings: Settings) -> bool:
+    """Run kopf, which runs the controller, until a signal, an older CRD, or until the controller breaks."""
     ending = Ending(asyncio.Event())
 
     async def login() -> kopf.ConnectionInfo:
         return connection_info(await load_configuration(settings))
 
+    async def end_if_outdated() -> None:
+        logger.error("%s: until then no job is touched", await until_outdated(api))
+        ending.broken = True
+        ending.flag.set()
+
     insights = Insights()
-    guard = asyncio.create_task(end_if_blind(insights, ending))
+    guards = [asyncio.create_task(end_if_blind(insights, ending)), asyncio.create_task(end_if_outdated())]
     try:
         await kopf.operator(
             registry=build_registry(controller, login, ending),
@@ -96,7 +101,8 @@ async def _watch(controller: Controller, settings: Settings) -> bool:
             insights=insights,
         )
     finally:
-        guard.cancel()
+        for guard in guards:
+            guard.cancel()
     return ending.broken
 
 

@@ -1,8 +1,8 @@
 """What is checked before the operator starts, each failure one sentence with the remedy.
 
-An older CRD is refused and not tolerated: the API server drops what it does not know, from job files and
-from status, and nobody would be told. Its schema is read from the API server's own OpenAPI document, which
-everyone who may log in may read, so that a namespaced operator needs no right to read CRDs.
+An older CRD is refused and not tolerated, at the start and later: the API server drops what it does not know,
+from job files and from status, and nobody would be told. Its schema is read from the API server's own OpenAPI
+document, which everyone who may log in may read, so that a namespaced operator needs no right to read CRDs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from engram.spec.crd import build_crd
@@ -24,6 +25,8 @@ OLDEST_KUBERNETES = (1, 31)
 INSTALL = "engram crd | kubectl apply --server-side --force-conflicts -f -"
 """The command that installs and updates the CRD, whoever installed the one before."""
 MOST_NAMED = 5
+CRD_SECONDS, CRD_AGAIN_SECONDS = 60.0, 5.0
+"""How often the CRD is looked at while we run, and how soon again when something seems wrong with it."""
 
 
 class Right(NamedTuple):
@@ -91,29 +94,66 @@ async def check_server(api: Api, host: str) -> None:
 async def check_crd(api: Api) -> None:
     """Raise StartError unless the CRD is installed and knows every field that we know."""
     try:
+        fault = await crd_fault(api)
+    except ApiError as error:
+        raise StartError(f"the API group {API_VERSION} cannot be read: {error}") from error
+    if fault:
+        raise StartError(fault)
+
+
+async def until_outdated(api: Api, every: float = CRD_SECONDS) -> str:
+    """Return when the CRD is no longer one that knows what we know: the sentence that says so.
+
+    Somebody may put an older one in its place while we run. An API server that does not answer says nothing
+    of the CRD, and one that has just started does not serve it yet: only what is seen twice counts.
+    """
+    fault = ""
+    while True:
+        await asyncio.sleep(min(CRD_AGAIN_SECONDS, every) if fault else every)
+        try:
+            found = await crd_fault(api)
+        except ApiError as error:
+            logger.debug("the CRD was not looked at: %s", error)
+            continue
+        if found and fault:
+            return found
+        fault = found
+
+
+async def crd_fault(api: Api) -> str:
+    """Return what is wrong with the CRD, as a sentence; empty: nothing.
+
+    Raises ApiError when the API server does not tell.
+    """
+    try:
         found = await api.request("GET", f"/apis/{API_VERSION}")
     except ApiError as error:
         if error.status != 404:
-            raise StartError(f"the API group {API_VERSION} cannot be read: {error}") from error
-        raise StartError(f"the CRD {CRD_NAME} is not installed: run `{INSTALL}`") from error
+            raise
+        found = {}
     if all(item.get("name") != PLURAL for item in found.get("resources") or ()):
-        raise StartError(f"the CRD {CRD_NAME} is not installed: run `{INSTALL}`")
+        return f"the CRD {CRD_NAME} is not installed: run `{INSTALL}`"
     try:
         document = await api.request("GET", f"/openapi/v3/apis/{API_VERSION}")
     except ApiError as error:
         logger.warning("the version of the CRD was not checked: %s", error)
-        return
+        return ""
     served = served_schema(document)
     if served is None:
         logger.warning("the version of the CRD was not checked: no schema of %s is served", KIND)
-        return
-    wanted = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    missing = list(missing_fields(wanted, served))
-    if missing:
-        shown = ", ".join(missing[:MOST_NAMED]) + (" ..." if len(missing) > MOST_NAMED else "")
-        raise StartError(
-            f"the CRD {CRD_NAME} is of another version and does not know {shown}: run `{INSTALL}`"
-        )
+        return ""
+    missing = list(missing_fields(_own_schema(), served))
+    if not missing:
+        return ""
+    shown = ", ".join(missing[:MOST_NAMED]) + (" ..." if len(missing) > MOST_NAMED else "")
+    return f"the CRD {CRD_NAME} is of another version and does not know {shown}: run `{INSTALL}`"
+
+
+@cache
+def _own_schema() -> Mapping[str, Any]:
+    """Return the schema of the types in engram.spec."""
+    found: Mapping[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
 
 
 def served_schema(document: Mapping[str, Any]) -> Mapping[str, Any] | None:

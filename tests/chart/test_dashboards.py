@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from charts.dashboards.fleet import FLEET
+from charts.dashboards.grafana import as_json
 from charts.dashboards.job import JOB
-from charts.dashboards.model import COLUMNS, Dashboard, Panel, Query, Section, as_json
+from charts.dashboards.model import COLUMNS, Dashboard, Panel, Query, Section
 from charts.dashboards.queries import STATES
 from engram.spec.names import METRICS, MetricName, Phase, RoundPhase, WorkerCondition
 from tests.chart.conftest import CHART

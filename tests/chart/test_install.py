@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engram import __version__
-from engram.spec.names import CRD_NAME, KIND, PLURAL
+from engram.spec.names import CRD_NAME, KIND
+from tests.chart.admins import admin_of, until_may_grant
 from tests.chart.conftest import CHART
 from tests.chart.objects import container_of, names, one
 from tests.chart.prometheus_operator import prometheus_operator_crds
@@ -18,7 +19,7 @@ from tests.cluster.api import Api, ApiError
 from tests.cluster.fixtures import CRDS, Cluster, FakeNodes, until_established
 from tests.cluster.helm import Helm, HelmError
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.waiting import NotYet, until
+from tests.cluster.waiting import until
 from tests.control.operator_process import OperatorProcess, operator
 from tests.control.test_operator_process import DIGITS, all_made, children, looks
 
@@ -151,12 +152,7 @@ def test_what_was_deployed_another_way_is_taken_over_only_when_told(control_plan
 @pytest.fixture
 def anna(control_plane: Cluster, namespace: str) -> Path:
     """The kubeconfig of a user who is the admin of one namespace, and nothing outside."""
-    own = control_plane.control_plane
-    if own is None:
-        pytest.skip("users of a cluster of the user's are not ours to make")
-    kubectl = control_plane.kubectl.inside(namespace)
-    kubectl.run("create", "rolebinding", "anna", "--clusterrole=admin", "--user=anna")
-    return own.authority.kubeconfig("anna", own.server)
+    return admin_of(control_plane, namespace)
 
 
 @pytest.fixture
@@ -166,29 +162,6 @@ def user_roles(control_plane: Cluster) -> Iterator[None]:
     control_plane.kubectl.apply(roles, flags=("--server-side",))
     yield
     control_plane.kubectl.run("delete", "--ignore-not-found", f"--filename={roles}")
-
-
-def until_may_grant(api: Api, namespace: str) -> None:
-    """Wait until anna holds what she is to grant: aggregation takes a moment."""
-    asked = {"namespace": namespace, "group": "engram.dev", "resource": PLURAL}
-    attributes = [
-        {**asked, "subresource": "status", "verb": "patch"},
-        {**asked, "verb": "delete"},
-    ]
-
-    def may() -> bool:
-        for item in attributes:
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SubjectAccessReview",
-                "spec": {"user": "anna", "resourceAttributes": item},
-            }
-            answer = api.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-            if not answer.body["status"]["allowed"]:
-                raise NotYet(str(item))
-        return True
-
-    until(may, "anna to have the rights of engram-admin")
 
 
 @pytest.mark.timeout(180)

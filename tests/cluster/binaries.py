@@ -121,6 +121,7 @@ SOURCES = {
     "coredns": Source("coredns", ".", "github.com/coredns/coredns"),
     "pause": Source("nodetools", "./pause", ""),
     "probe": Source("nodetools", "./probe", ""),
+    "dashboards": Source("grafana", ".", ""),
 }
 """Programs that can be built, by name."""
 

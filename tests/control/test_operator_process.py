@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engram.spec.names import API_VERSION, CRD_NAME, KIND
+from engram.spec.names import API_VERSION, KIND
 from tests.cluster import audit
 from tests.cluster.api import Api, Object
 from tests.cluster.control_plane import API_SERVER
@@ -219,22 +221,47 @@ def test_a_cluster_that_is_down_is_one_line(tmp_path: Path) -> None:
     assert line.startswith("engram-operator: no cluster can be reached at http://127.0.0.1:1: ")
 
 
-def test_an_older_crd_is_one_line_with_the_command(control_plane: Cluster, api: Api, crd: str) -> None:
-    found = api.get("CustomResourceDefinition", crd)
-    schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    assert (found["metadata"]["name"], API_VERSION) == (CRD_NAME, "engram.dev/v1alpha1")
-    report = schema["properties"]["status"]["properties"].pop("report")
-    api.ask("PUT", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}", found)
+@contextmanager
+def older_crd(api: Api, crd: str) -> Iterator[None]:
+    """Put a CRD that knows no reports in place of ours while the block runs."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}"
+
+    def change(part: dict[str, Any] | None) -> dict[str, Any]:
+        found = api.get("CustomResourceDefinition", crd)
+        (version,) = found["spec"]["versions"]
+        status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+        before: dict[str, Any] = status.pop("report", {})
+        if part is not None:
+            status["report"] = part
+        api.ask("PUT", path, found)
+        return before
+
+    report = change(None)
     try:
-        until(
-            lambda: (
-                "does not know status.report: run" in ended("--kubeconfig", str(control_plane.kubeconfig))[1]
-            ),
-            "the operator to see the older CRD",
-        )
+        yield
     finally:
-        newest = api.get("CustomResourceDefinition", crd)
-        newest["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"][
-            "report"
-        ] = report
-        api.ask("PUT", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}", newest)
+        change(report)
+
+
+def test_an_older_crd_is_one_line_with_the_command(control_plane: Cluster, api: Api, crd: str) -> None:
+    def refused() -> bool:
+        line = ended("--kubeconfig", str(control_plane.kubeconfig))[1]
+        return "does not know status.report: run" in line
+
+    with older_crd(api, crd):
+        until(refused, "the operator to see the older CRD")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_an_older_crd_under_a_running_operator_ends_it(
+    control_plane: Cluster, api: Api, crd: str, tmp_path: Path
+) -> None:
+    """It says so within a minute, and touches no job until it is started anew with the right CRD."""
+    log = tmp_path / "operator.log"
+    with operator(control_plane.kubeconfig, log) as process, older_crd(api, crd):
+        assert process.process.wait(180) == 1
+    said = log.read_text()
+    assert "does not know status.report: run `engram crd | kubectl apply" in said
+    assert "until then no job is touched" in said
+    assert "Traceback" not in said

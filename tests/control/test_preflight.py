@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import copy
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +14,7 @@ from engram.spec.crd import build_crd
 from engram.spec.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from engram_operator.api import Api
 from engram_operator.errors import StartError
-from engram_operator.preflight import check, missing_fields
+from engram_operator.preflight import check, missing_fields, until_outdated
 from tests.control.api_server import ApiServer, Asked, Refusal, serving
 from tests.control.builders import SETTINGS
 from tests.control.edge import api_of, run
@@ -101,6 +103,31 @@ def test_a_crd_of_an_older_version() -> None:
         "spec.evaluation, status.conditions[].reason: run "
         "`engram crd | kubectl apply --server-side --force-conflicts -f -`"
     )
+
+
+def test_a_crd_that_becomes_older_is_noticed_when_it_was_seen_twice() -> None:
+    """An API server that is away, or serves no CRD for a moment, is not taken for it."""
+    old = copy.deepcopy(SCHEMA)
+    del old["properties"]["status"]["properties"]["report"]
+    looks = itertools.count(1)
+    answers = {2: Refusal(503, "ServiceUnavailable"), 3: Refusal(404, "NotFound")}
+
+    async def scenario() -> str:
+        async with cluster() as (server, api):
+
+            def look(asked: Asked) -> Refusal | None:
+                if asked.path != f"/apis/{API_VERSION}":
+                    return None
+                number = next(looks)
+                if number == 5:
+                    server.other[f"/openapi/v3/apis/{API_VERSION}"] = served(old)
+                return answers.get(number)
+
+            server.refuse = look
+            return await asyncio.wait_for(until_outdated(api, every=0.01), 10)
+
+    assert "is of another version and does not know status.report: run" in run(scenario())
+    assert next(looks) == 7, "two looks saw it"
 
 
 def test_a_crd_of_a_newer_version_is_fine() -> None:

@@ -29,6 +29,7 @@ from tests.cluster.node_level import NodeLevel
 from tests.cluster.state import ClusterDirectory
 from tests.e2e.faulted import claim, report, start  # noqa: F401  used by name
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs
+from tests.e2e.volumes import Volumes
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"operator", "user"}
@@ -89,3 +90,11 @@ def operator(control_plane: Cluster, crd: str) -> str:  # noqa: F811  the fixtur
 def jobs(api: Api, kubectl: Kubectl, operator: str) -> Jobs:  # noqa: F811  the fixtures
     """The jobs of the test's namespace, which an operator sees to."""
     return Jobs(api, kubectl)
+
+
+@pytest.fixture
+def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:  # noqa: F811  the fixture
+    """Make `local` volumes that go with the test."""
+    made = Volumes(api, level)
+    yield made
+    made.remove()

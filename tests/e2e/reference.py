@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from engram.metrics.format import load_matrix
 from engram.metrics.measures import task_accuracy
@@ -13,6 +14,8 @@ from tests.cluster.api import Object
 from tests.e2e.jobs import Matrix
 
 RUN_SECONDS = 240
+OF_THE_PLACE = ("started", "completed", "job", "environment", "run_again", "telemetry", "notes")
+"""Parts of report.json that say where and when a run was, beside all that is measured in seconds or bytes."""
 
 
 def run_here(job: Path | Object, folder: Path) -> Matrix:
@@ -33,3 +36,14 @@ def run_here(job: Path | Object, folder: Path) -> Matrix:
         [task_accuracy(matrix, after, task) for task in range(1, after + 1)]
         for after in range(1, matrix.tasks + 1)
     ]
+
+
+def numbers_of(report: Any) -> Any:
+    """Return what of report.json, or of a part of it, must be the same wherever a job runs."""
+    if isinstance(report, dict):
+        return {
+            key: numbers_of(value)
+            for key, value in report.items()
+            if key not in OF_THE_PLACE and "seconds" not in key and "bytes" not in key
+        }
+    return [numbers_of(item) for item in report] if isinstance(report, list) else report

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from engram.spec.names import CRD_NAME, Phase
+from tests.chart.admins import admin_of, until_may_grant
 from tests.chart.conftest import CHART
 from tests.cluster.api import Api
 from tests.cluster.fixtures import Cluster
 from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, build_job
-from tests.e2e.test_jobs import EXAMPLES, small
+from tests.e2e.test_jobs import ENFORCE, EXAMPLES, small
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
 
@@ -33,9 +34,14 @@ def alone(control_plane: Cluster, operator: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def helm(control_plane: Cluster, namespace: str) -> Iterator[Helm]:
-    """Helm in the test's namespace; the release goes with the test."""
-    made = Helm(CHART, control_plane.kubeconfig, namespace)
+def helm(control_plane: Cluster, api: Api, namespace: str) -> Iterator[Helm]:
+    """Helm as the admin of the test's namespace types it, in which `restricted` is enforced.
+
+    She has no right outside. The release goes with the test.
+    """
+    api.patch("Namespace", namespace, {"metadata": {"labels": {ENFORCE: "restricted"}}})
+    made = Helm(CHART, admin_of(control_plane, namespace), namespace)
+    until_may_grant(api, namespace)
     yield made
     made.uninstall("engram")
 
@@ -45,7 +51,7 @@ def test_from_helm_install_to_the_report_and_an_upgrade_under_a_running_job(
     helm: Helm, api: Api, kubectl: Kubectl, namespace: str
 ) -> None:
     jobs = Jobs(api, kubectl)
-    # The CRD is the cluster's already, and not this release's to delete.
+    # CRD and user roles are the cluster's, which she may not touch.
     values = {"watchNamespaces": [namespace], "crds": {"enabled": False}, "userRoles": {"create": False}}
     helm.install("engram", "--wait", "--timeout=120s", values=values)
 

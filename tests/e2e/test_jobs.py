@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ from tests.cluster.images import full_name
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import until
 from tests.e2e.data import write_digits, write_signs
-from tests.e2e.jobs import Jobs, build_job, condition_of, local_volume, node_of
+from tests.e2e.jobs import Jobs, build_job, condition_of, node_of
 from tests.e2e.reference import run_here
+from tests.e2e.volumes import Volumes, build_claim
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
 
@@ -45,35 +44,6 @@ def small(rounds: int = 4, **parts: Any) -> Object:
         "workers": [{"name": "edge", "replicas": 2}],
         **parts,
     }
-
-
-@pytest.fixture
-def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:
-    """Make `local` volumes that go with the test."""
-    made = Volumes(api, level)
-    yield made
-    made.remove()
-
-
-class Volumes:
-    """PersistentVolumes on the nodes' own disks."""
-
-    def __init__(self, api: Api, level: NodeLevel) -> None:
-        self._api, self._level = api, level
-        self._made: dict[str, Path] = {}
-
-    def __call__(self, name: str, namespace: str, node: str = "cloud") -> Path:
-        """Make a volume on `node` for the claim `name` in `namespace`; return its folder on this machine."""
-        item, folder = local_volume(self._level, node, f"{namespace}-{name}", (namespace, name))
-        self._api.create(item)
-        self._made[item["metadata"]["name"]] = folder
-        return folder
-
-    def remove(self) -> None:
-        """Delete them and what lies in them."""
-        for name, folder in self._made.items():
-            self._api.delete("PersistentVolume", name)
-            shutil.rmtree(folder)
 
 
 @pytest.mark.smoke
@@ -150,7 +120,7 @@ def test_cameras_archive_and_gpu_train_where_they_belong(
             write_signs(node.root / "srv/street-signs", classes, seed)
         write_signs(volumes("street-signs-archive", namespace) / "archive", classes, seed=9)
         volumes(checkpoint_name(name), namespace)
-        kubectl.apply(json.dumps(_claim("street-signs-archive")))
+        kubectl.apply(json.dumps(build_claim("street-signs-archive")))
         ctr(level.nodes["edge2"], "images", "tag", "--force", full_name(RUNTIME), image)
         gpu.give(api, "edge2")
         jobs = Jobs(api, kubectl)
@@ -287,13 +257,3 @@ def _places(jobs: Jobs, name: str, group: str) -> list[str]:
 
 def _namespace(name: str, level: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {ENFORCE: level}}}
-
-
-def _claim(name: str) -> Object:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": spec,
-    }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from engram.spec.names import Condition, Phase
+from engram.spec.names import Condition, Phase, Reason
 from engram_kubectl import show, words
 from engram_kubectl.jobs import duration, key_of
 from tests.control.builders import NOW, job_object
@@ -46,6 +46,15 @@ def test_conditions_say_what_is_bad_and_leave_out_what_is_not_news() -> None:
         "something is not as it should be (WorkerDisconnected): trainworker-edge-1 is silent.",
     )
     assert said["Accepted"][0]
+
+
+def test_of_a_run_that_is_done_nobody_asks_whether_it_moves() -> None:
+    job = ended()
+    for kind in (Condition.WORKERS_READY, Condition.PROGRESSING):
+        job["status"]["conditions"].append(condition(kind, "False", Reason.FINISHED, "All tasks are done."))
+    said = [kind for kind, _, _ in words.conditions(job)]
+    assert "Complete" in said
+    assert not {"WorkersReady", "Progressing"} & set(said)
 
 
 def test_a_message_that_is_missing_is_the_user_guides_line() -> None:

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from charts.dashboards.model import COLUMNS, Column, Dashboard, Panel, Query, as_json
+from charts.dashboards.grafana import as_json
+from charts.dashboards.model import COLUMNS, Column, Dashboard, Panel, Query
 from tests.observability.prometheus import Series
 from tests.observability.questions import Reader, named
 

@@ -8,9 +8,11 @@ would see in a cluster.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -49,6 +51,26 @@ def program(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What stands before a server that others reach, too: HTTPS and a login."""
+
+    settings: Path
+    """Prometheus' own file of them, for `--web.config.file`."""
+    authority: Path
+    """Certificate of the CA that its certificate is of."""
+    user: str
+    password: str
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """Return what opens its pages."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        opener.addheaders = [("Authorization", f"Basic {login}")]
+        return opener
+
+
+@dataclass(frozen=True)
 class Series:
     """Labels, and values with their times."""
 
@@ -68,6 +90,9 @@ class Prometheus:
         interval: seconds between scrapes, and between looks at the rules.
         rules: groups of rules, as a PrometheusRule's `spec` has them.
         tls: files for targets behind an API server: `ca_file`, `cert_file`, `key_file`.
+        guard: None: whoever reaches it may ask.
+        netns: network namespace that it runs in, at every address there; it is asked on the loopback of
+            this one all the same, to which somebody must lead.
     """
 
     def __init__(
@@ -77,10 +102,16 @@ class Prometheus:
         interval: float = 1.0,
         rules: Mapping[str, Any] | None = None,
         tls: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
+        netns: str = "",
     ) -> None:
-        self._tls, self._command, self.folder, self.interval = tls, program("prometheus"), folder, interval
+        self._tls, self.folder, self.interval = tls, folder, interval
+        self._command = [*(["nsenter", f"--net=/run/netns/{netns}"] if netns else []), program("prometheus")]
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._address = "0.0.0.0" if netns else "127.0.0.1"
+        self.url = f"{'https' if guard else 'http'}://127.0.0.1:{self.port}"
+        self._guard = guard
+        self._opener = guard.opener() if guard else urllib.request.build_opener()
         self.log = folder / "prometheus.log"
         self._targets = folder / "targets"
         self._targets.mkdir(parents=True)
@@ -105,12 +136,13 @@ class Prometheus:
             "config.file": self.folder / "prometheus.yaml",
             "storage.tsdb.path": self.folder / "data",
             "storage.tsdb.retention.time": "2h",
-            "web.listen-address": f"127.0.0.1:{self.port}",
+            "web.listen-address": f"{self._address}:{self.port}",
             "log.level": "warn",
+            **({"web.config.file": self._guard.settings} if self._guard else {}),
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [self._command, *(f"--{name}={value}" for name, value in options.items())],
+                [*self._command, *(f"--{name}={value}" for name, value in options.items())],
                 stdout=log,
                 stderr=log,
             )
@@ -142,30 +174,39 @@ class Prometheus:
         if self._process.poll() is not None:
             raise RuntimeError(f"Prometheus ended: {self.log.read_text()[-2000:]}")
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            with self._opener.open(f"{self.url}/-/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError as error:
             raise NotYet(str(error)) from None
 
     def scrape(self, port: int, monitor: str, namespace: str, pod: str) -> None:
         """Scrape a port of the loopback as a pod that the chart's PodMonitor `monitor` has found."""
-        self._add(f"127.0.0.1:{port}", monitor, namespace, pod, {})
+        container = "operator" if monitor == "engram-operator" else MAIN_CONTAINER
+        self.scrape_at(f"127.0.0.1:{port}", monitor, namespace, pod, container)
 
     def scrape_through(self, server: str, monitor: str, namespace: str, pod: str) -> None:
         """Scrape a pod that is out of reach through the proxy of an API server (`https://HOST:PORT`)."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}:{STATUS_PORT}/proxy{METRICS_PATH}"
         where = {"__scheme__": "https", "__metrics_path__": path}
-        self._add(server.removeprefix("https://"), monitor, namespace, pod, where)
+        self.scrape_at(server.removeprefix("https://"), monitor, namespace, pod, MAIN_CONTAINER, where)
 
-    def _add(self, address: str, monitor: str, namespace: str, pod: str, where: Labels) -> None:
-        container = "operator" if monitor == "engram-operator" else MAIN_CONTAINER
+    def scrape_at(
+        self,
+        address: str,
+        monitor: str,
+        namespace: str,
+        pod: str,
+        container: str,
+        where: Labels | None = None,
+    ) -> None:
+        """Scrape a pod at an address (HOST:PORT); `where` says how, if not by http at /metrics."""
         labels = {
             "job": f"{SYSTEM}/{monitor}",
             "namespace": namespace,
             "pod": pod,
             "container": container,
             "endpoint": STATUS_PORT_NAME,
-            **where,
+            **(where or {}),
         }
         new = self._targets / f"{namespace}-{pod}.new"
         new.write_text(json.dumps([{"targets": [address], "labels": labels}]), encoding="utf-8")
@@ -212,7 +253,7 @@ class Prometheus:
     def _ask(self, path: str, **query: Any) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with self._opener.open(url, timeout=20) as answer:
                 return json.loads(answer.read())["data"]
         except urllib.error.HTTPError as error:
             raise ValueError(f"{query.get('query', path)}: {error.read().decode()}") from None

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 from engram.report.document import build_document
 from engram.report.record import Record
 from engram.report.render import report_texts
-from engram.report.telemetry import Telemetry, losses_of, merged
+from engram.report.telemetry import Telemetry, losses_of, merged, points_of
 from engram.run.prometheus import PrometheusError, Server, ask
 from tests.cluster.ports import free_port
 from tests.cluster.waiting import NotYet, until
@@ -163,6 +164,18 @@ def test_what_prometheus_has_is_not_told_twice() -> None:
     found = losses_of(CUT_OFF, telemetry, record)
     assert [value for _, value, _ in found] == [row.workers[CUT_OFF].metrics["loss"] for row in rounds]
     assert found[0][0] >= 0
+
+
+def test_a_run_does_not_go_on_after_its_end() -> None:
+    """What was scraped last looks the same for a minute."""
+    seen = {"loss": {CUT_OFF: [(STARTED + 15.0 * point, 1.0 / point) for point in range(1, 6)]}}
+    telemetry = Telemetry("http://p", STARTED, STARTED + 20, 15.0, 60.0, seen)
+    assert points_of(CUT_OFF, "loss", telemetry) == [(STARTED + 15, 1.0), (STARTED + 20, 0.5)]
+    assert points_of("trainworker-edge-9", "loss", telemetry) == []
+    away = {"disconnected": {CUT_OFF: [(STARTED + 15.0 * point, 1.0) for point in range(1, 6)]}}
+    rows = merged(replace(telemetry, series=away), stretched())["workers"]
+    (row,) = (row for row in rows if row["name"] == CUT_OFF)
+    assert row["disconnected_seconds"] == 30, "two steps of 15 s, the second cut short by the end"
 
 
 # One that is of no use.

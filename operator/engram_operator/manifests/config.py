@@ -43,7 +43,7 @@ def config_map(job: FederatedIncrementalJob, context: Context, digest: str) -> O
         "kind": "ConfigMap",
         "metadata": meta,
         "data": {
-            SpecKey.JOB: _text(_resolved(job)),
+            SpecKey.JOB: as_text(_resolved(job)),
             SpecKey.DIGEST: f"{digest}\n",
             SpecKey.ENDPOINTS: _lines(context.endpoints),
             SpecKey.CLOUD_ENDPOINTS: _lines(cloud_endpoints(job, context.endpoints, context.settings)),
@@ -106,7 +106,7 @@ def _resolved(job: FederatedIncrementalJob) -> Object:
     return content
 
 
-def _text(content: Object) -> str:
+def as_text(content: Object) -> str:
     """Return JSON that a YAML reader takes for the same: it knows no surrogate pairs, and other line ends."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

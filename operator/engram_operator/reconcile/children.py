@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engram_operator.manifests.build import Children
+from engram_operator.manifests.older import in_words_of
 from engram_operator.model import Object, Observed, Plan
 
 
@@ -26,7 +27,8 @@ def changed(children: Children, observed: Observed, *, config: bool = True) -> t
     be written.
     """
     policy = [] if children.policy is None else [children.policy]
-    wanted = [*([children.config_map] if config else []), *children.services, *policy]
+    job = in_words_of(children.config_map, observed.objects.get(_key(children.config_map)))
+    wanted = [*([job] if config else []), *children.services, *policy]
     found = [item for item in wanted if differs(item, observed.objects.get(_key(item)))]
     if children.claim is not None and _key(children.claim) not in observed.objects:
         found.append(children.claim)
