@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.fcil.bars import Judged, judge
 from benchmarks.fcil.rows import Row
-from benchmarks.fcil.statistics import UnpairedError, interval
+from benchmarks.fcil.statistics import UnpairedError, interval, stands_out
 from benchmarks.fcil.table import Comparison, Table, comparisons
 from benchmarks.fcil.variants import BASELINES, CEILING, OURS, PSEUDO_REPLAY
 from engram.report.formats import MINUS, duration, number, share
@@ -155,8 +155,7 @@ def _difference(table: Table, comparison: Comparison, ratio: float) -> str:
     named = f", {table.rival(comparison, ratio)}" if len(comparison.rivals) > 1 else ""
     around = interval(found)
     limits = "" if around is None else f" [{_signed(around[0])}, {_signed(around[1])}]"
-    error = "" if found.error is None else f" ± {number(100 * found.error)}"
-    return f"{_signed(found.mean)}{error}{limits} (n {found.n}{named})"
+    return f"{_points(found)}{limits} (n {found.n}{named})"
 
 
 def _gaps(table: Table) -> list[str]:
@@ -169,6 +168,8 @@ def _gaps(table: Table) -> list[str]:
         return []
     return [
         f"Of the gap from the best of {', '.join(BASELINES)} to {CEILING}; jackknife standard errors.",
+        "A dash and the gap in points where it is not above two of its own standard errors: a share of that",
+        "would say nothing.",
         "",
         *_grid(["algorithm", *(f"{share(ratio, 0)} labels" for ratio in table.ratios)], body),
     ]
@@ -176,10 +177,12 @@ def _gaps(table: Table) -> list[str]:
 
 def _closed(table: Table, ratio: float, ours: str) -> str:
     try:
-        found = table.closed(ratio, ours)
+        found, gap = table.closed(ratio, ours), table.gap(ratio)
     except UnpairedError as reason:
         return str(reason)
-    return NOTHING if found is None else _percent(found, 0)
+    if found is None or gap is None:
+        return NOTHING
+    return _percent(found, 0) if stands_out(gap) else f"{NOTHING} (gap {_points(gap)})"
 
 
 def _verdicts(judged: Sequence[Judged]) -> list[str]:
@@ -210,6 +213,11 @@ def _share(value: Statistic) -> str:
 
 def _plain(value: Statistic, unit: float) -> str:
     return NOTHING if value.mean is None else number(value.mean / unit)
+
+
+def _points(value: Statistic) -> str:
+    error = "" if value.error is None else f" ± {number(100 * value.error)}"
+    return f"{_signed(value.mean)}{error}"
 
 
 def _signed(value: float | None) -> str:

@@ -73,6 +73,13 @@ def interval(difference: Statistic) -> tuple[float, float] | None:
     return difference.mean - quantile * difference.error, difference.mean + quantile * difference.error
 
 
+def stands_out(difference: Statistic, errors: float = 2.0) -> bool:
+    """Return whether a mean is above so many of its standard errors; without an error nothing is known."""
+    if difference.mean is None or difference.error is None:
+        return False
+    return difference.mean > errors * difference.error
+
+
 def best(candidates: Mapping[str, Runs]) -> str:
     """Return the name of the candidate with the largest mean over the seeds that all have.
 

@@ -81,6 +81,10 @@ class Table:
         ours, rival = self.runs(comparison.ours, ratio), self.rival(comparison, ratio)
         return paired(ours, self.runs(rival, ratio)) if ours and rival else None
 
+    def gap(self, ratio: float) -> Statistic | None:
+        """Return the paired difference of the ceiling and the best baseline; None where one is missing."""
+        return self.difference(Comparison(CEILING, BASELINES), ratio)
+
     def closed(self, ratio: float, ours: str = OURS) -> Statistic | None:
         """Return the share of the gap from the best baseline to the ceiling that `ours` closes."""
         found = self.runs(ours, ratio)

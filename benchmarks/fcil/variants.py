@@ -87,6 +87,13 @@ BASELINES = ("replay", "icarl")
 UNLABELLED = {"unlabelledWeight": 0}
 """What semi-supervised algorithms need to be told where every label is visible."""
 
+PROPOSED: Mapping[str, Any] = {
+    "candidates": "seen",
+    "pseudoExemplars": False,
+    "compensation": "gradients",
+}
+"""semifci to the letter of the proposal, without what was mended of it."""
+
 BATCH = {"model.parameters.norm": "batch"}
 """What algorithms that make images out of a model's statistics need, and what is compared with them."""
 
@@ -116,7 +123,7 @@ VARIANTS = (
     Variant("lga", "lga"),
     # It holds a fifth of 50 exemplars out, which is less than one for each of twenty classes.
     Variant("bic", "bic", benchmarks=("fashion-fcil-20", "digits")),
-    _semi(PSEUDO_REPLAY, "semifci", {"helpers": 0, "compensationWeight": 0, "fusionWeight": 0}),
+    _semi(PSEUDO_REPLAY, "semifci", {**PROPOSED, "helpers": 0, "compensationWeight": 0, "fusionWeight": 0}),
     _semi("fedcimatch", "fedcimatch"),
     _semi("semifci", "semifci"),
     _semi("discmatch", "discmatch"),
@@ -127,7 +134,15 @@ VARIANTS = (
     _semi("semifci, no helpers", "semifci", {"helpers": 0}, "semifci"),
     _semi("semifci, no compensation", "semifci", {"compensationWeight": 0}, "semifci"),
     _semi("semifci, no fusion", "semifci", {"fusionWeight": 0}, "semifci"),
-    _semi("semifci, task's classes", "semifci", {"candidates": "task"}, "semifci"),
+    _semi("semifci, all classes seen", "semifci", {"candidates": "seen"}, "semifci"),
+    _semi("semifci, labelled exemplars", "semifci", {"pseudoExemplars": False}, "semifci"),
+    _semi(
+        "semifci, glfc's compensation",
+        "semifci",
+        {"compensation": "gradients"},
+        "semifci",
+    ),
+    _semi("semifci, as proposed", "semifci", PROPOSED, "semifci"),
     Variant("discmatch, no pseudo-labels", "discmatch", UNLABELLED, ablates="discmatch"),
     _semi("discmatch, all classes seen", "discmatch", {"candidates": "seen"}, "discmatch"),
     _semi("discmatch, less distillation", "discmatch", {"distilUnlabelled": False}, "discmatch"),

@@ -49,11 +49,17 @@ class SelfTraining:
         """Start counting a round."""
         self._count = PseudoLabelCount()
 
-    def forward(self, context: LocalContext, batch: Batch, judge: Callable[[Tensor], PseudoLabels]) -> Passed:
+    def forward(
+        self,
+        context: LocalContext,
+        batch: Batch,
+        judge: Callable[[Tensor], PseudoLabels],
+        offset: Tensor | None = None,
+    ) -> Passed:
         """Pass a batch through the network, labelled and unlabelled images together.
 
         `judge` is asked without gradient what weakly augmented images are; the strongly augmented ones are
-        to be taken for the same.
+        to be taken for the same. The loss on these sees the logits plus `offset` [rows], if there is one.
         """
         labelled = len(batch.images)
         if len(batch.unlabelled) == 0:
@@ -64,7 +70,8 @@ class SelfTraining:
         self._count.add(pseudo, batch.hidden)
         strong = context.strong(batch.unlabelled)
         logits = context.network(torch.cat([batch.images, strong]))
-        loss = self._parameters.unlabelled_weight * consistency(logits[labelled:], pseudo)
+        seen = logits[labelled:] if offset is None else logits[labelled:] + offset
+        loss = self._parameters.unlabelled_weight * consistency(seen, pseudo)
         return Passed(logits[:labelled], logits[labelled:], strong, loss)
 
     def own_opinion(self, context: LocalContext, images: Tensor) -> PseudoLabels:

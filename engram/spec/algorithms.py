@@ -12,6 +12,16 @@ CORRECTION = (
     "After each task: align shrinks the head's rows of new classes to the mean norm of old ones, if longer; "
     "bic fits a factor and an offset of their scores on held-out samples."
 )
+CANDIDATES = (
+    "Classes that a pseudo-label may name. task: those of the current task only, where it is known that "
+    "unlabelled images are of no other."
+)
+PSEUDO_EXEMPLARS = "Fill the budget that labelled samples leave with pseudo-labelled ones."
+COMPENSATION = (
+    "How old classes are compensated. prevalence: new rows get an offset in training for how much more often "
+    "their classes come; gradients: samples are weighed as in glfc."
+)
+EXEMPLARS = "Exemplars that each worker keeps."
 ROUNDING = 1e-9
 """Added before rounding down, so that .29 of 100 is 29."""
 
@@ -123,9 +133,7 @@ class FotParameters(Spec):
 class ExemplarParameters(Spec):
     """What every algorithm has that keeps exemplars and classifies by its head."""
 
-    exemplars_per_worker: int = Field(
-        50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
-    )
+    exemplars_per_worker: int = Field(50, ge=1, le=10_000_000, description=EXEMPLARS)
     classifier_correction: Literal["none", "align", "bic"] = Field("none", description=CORRECTION)
     held_out_share: float = Field(
         0.2,
@@ -150,9 +158,7 @@ class ExemplarParameters(Spec):
 class ReplayParameters(ExemplarParameters):
     """replay: exemplars chosen by herding."""
 
-    exemplars_per_worker: int = Field(
-        50, ge=0, le=10_000_000, description="Exemplars that each worker keeps."
-    )
+    exemplars_per_worker: int = Field(50, ge=0, le=10_000_000, description=EXEMPLARS)
     classifier_correction: Literal["none", "align", "bic"] = Field("align", description=CORRECTION)
     weight_alignment: bool = Field(
         True, description="false: no alignment, as with classifierCorrection: none."
@@ -169,9 +175,7 @@ class ReplayParameters(ExemplarParameters):
 class IcarlParameters(Spec):
     """icarl: exemplars, distillation and nearest-mean classification."""
 
-    exemplars_per_worker: int = Field(
-        50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
-    )
+    exemplars_per_worker: int = Field(50, ge=1, le=10_000_000, description=EXEMPLARS)
     temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
     strength: float = Field(1.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
 
@@ -251,18 +255,16 @@ class SemiFciParameters(ExemplarParameters, PseudoLabelParameters):
         "fixed",
         description="adaptive: lower for classes that are seldom accepted (FlexMatch).",
     )
-    candidates: Literal["seen", "task"] = Field(
-        "seen",
-        description="Classes that a pseudo-label may name. task: those of the current task only, where it is "
-        "known that unlabelled images are of no other.",
-    )
+    candidates: Literal["seen", "task"] = Field("task", description=CANDIDATES)
+    pseudo_exemplars: bool = Field(True, description=PSEUDO_EXEMPLARS)
     compensation_weight: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="Weight (lambda_2) of the compensated loss of labelled samples, beside 1 - lambda_2 of "
-        "their plain cross-entropy.",
+        description="Weight (lambda_2) of compensation: of the offset, or of the weighed loss of labelled "
+        "samples beside 1 - lambda_2 of their plain cross-entropy.",
     )
+    compensation: Literal["prevalence", "gradients"] = Field("prevalence", description=COMPENSATION)
     fusion_weight: float = Field(
         1.0, ge=0, le=10_000, description="Weight (lambda_3) of distillation from the best old model."
     )
@@ -271,35 +273,35 @@ class SemiFciParameters(ExemplarParameters, PseudoLabelParameters):
         0.0, ge=0, lt=1, description="Share (alpha) of the best old model that stays at a task's end."
     )
 
+    @property
+    def keeps_guesses(self) -> bool:
+        """Whether unlabelled samples may become exemplars."""
+        return self.pseudo_exemplars and self.needs_unlabelled and self.exemplars_per_worker > 0
+
 
 class FedCiMatchParameters(SemiFciParameters):
-    """fedcimatch: semifci without helpers: FixMatch with glfc's compensation."""
+    """fedcimatch: semifci as proposed, without helpers: FixMatch with glfc's compensation."""
 
     helpers: int = Field(0, ge=0, le=0, description="Always 0.")
+    candidates: Literal["seen", "task"] = Field("seen", description=CANDIDATES)
+    pseudo_exemplars: bool = Field(False, description=PSEUDO_EXEMPLARS)
+    compensation: Literal["prevalence", "gradients"] = Field("gradients", description=COMPENSATION)
 
 
 class DiscMatchParameters(PseudoLabelParameters):
     """discmatch: icarl with task-wise pseudo-labels, pseudo-labelled exemplars and a linear discriminant."""
 
-    exemplars_per_worker: int = Field(
-        50, ge=1, le=10_000_000, description="Exemplars that each worker keeps."
-    )
+    exemplars_per_worker: int = Field(50, ge=1, le=10_000_000, description=EXEMPLARS)
     threshold: float = Field(
         0.95, gt=0, le=1, description="Probability (tau) from which a pseudo-label is believed."
     )
-    candidates: Literal["seen", "task"] = Field(
-        "task",
-        description="Classes that a pseudo-label may name. task: those of the current task only, where it is "
-        "known that unlabelled images are of no other.",
-    )
+    candidates: Literal["seen", "task"] = Field("task", description=CANDIDATES)
     temperature: float = Field(2.0, gt=0, le=100, description="Temperature T of the distillation.")
     strength: float = Field(1.0, ge=0, le=10_000, description="Weight (lambda) of the distillation loss.")
     distil_unlabelled: bool = Field(
         True, description="Distil on the unlabelled images too, not on labelled samples and exemplars alone."
     )
-    pseudo_exemplars: bool = Field(
-        True, description="Fill the budget that labelled samples leave with pseudo-labelled ones."
-    )
+    pseudo_exemplars: bool = Field(True, description=PSEUDO_EXEMPLARS)
     classifier: Literal["discriminant", "means"] = Field(
         "discriminant", description="means: nearest mean of the exemplars, as icarl."
     )

@@ -307,6 +307,20 @@ class TestTables:
         with pytest.raises(SystemExit, match="no place for the figures"):
             page.write(file, "digits", text)
 
+    def test_a_gap_within_its_own_noise_has_no_share_and_the_page_says_how_large_it_is(self) -> None:
+        """Gaps of .00, .01 and .02 to icarl, the better baseline: 1.0 point, error .58."""
+        narrow = Table(
+            FASHION.name,
+            [
+                *rows("replay", 0.60, 0.60, 0.60),
+                *rows("icarl", 0.70, 0.70, 0.70),
+                *rows(OURS, 0.80, 0.80, 0.80),
+                *rows(CEILING, 0.70, 0.71, 0.72),
+            ],
+        )
+        assert page._closed(narrow, 0.2, OURS) == "- (gap +1.0 ± 0.6)"
+        assert page._closed(self.table, 0.2, OURS).startswith("77 ± ")
+
     def test_other_splits_are_said_in_the_table_and_not_averaged(self) -> None:
         foreign = [row("semifci", seed, 0.9, split="elsewhere") for seed in range(3)]
         text = page.section(

@@ -16,6 +16,7 @@ from benchmarks.fcil.statistics import (
     interval,
     paired,
     share_closed,
+    stands_out,
 )
 from engram.report.leaderboard import Statistic
 
@@ -87,6 +88,15 @@ def test_the_share_of_the_gap_is_a_ratio_of_means_with_a_jackknife_error() -> No
     single = share_closed(runs(0.6), runs(0.5), runs(0.9))
     assert single.mean == pytest.approx(0.25)
     assert (single.error, single.n) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "stands"),
+    [((1.0, 2.0, 3.0), True), ((0.0, 1.0, 2.0), False), ((-3.0, -2.0, -1.0), False), ((1.0,), False)],
+)
+def test_a_difference_stands_out_above_two_of_its_errors(values: tuple[float, ...], stands: bool) -> None:
+    """Means 2 and 1 with errors 1 / sqrt 3 = .58, twice which is 1.15; one seed has no error."""
+    assert stands_out(Statistic.of(values)) is stands
 
 
 def test_without_a_gap_nothing_is_closed() -> None:

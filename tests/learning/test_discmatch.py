@@ -1,4 +1,4 @@
-"""discmatch: what each of its parts adds to icarl, and that nobody tells hidden labels."""
+"""discmatch: what each of its parts adds to icarl."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from engram.data.types import DataSet
 from engram.federation.messages import Tensors
 from engram.learning.algorithms import build_algorithm
 from engram.learning.memory import Memory, herding, herding_first
@@ -69,26 +68,6 @@ def test_the_classifier_changes_predictions_and_not_the_model(
     weights, found = world(make_job, make_world, {**OFF, "classifier": "discriminant"}).run()
     assert same(weights, expected)
     assert found != counts
-
-
-def test_hidden_labels_decide_nothing(
-    make_job: MakeJob, make_world: MakeWorld, dataset: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the labels of all unlabelled samples exchanged within their task, every bit stays the same."""
-    made = world(make_job, make_world, {"threshold": 0.5})
-    expected, counts = made.run()
-    hidden = np.unique(np.concatenate([p.unlabelled for share in made.split.shares for p in share.tasks]))
-    shown = np.concatenate([p.labelled for share in made.split.shares for p in share.tasks])
-    exchanged = {0: 5, 5: 0, 3: 1, 1: 3, 4: 2, 2: 4}
-    labels = dataset.train.labels.copy()
-    only_hidden = np.setdiff1d(hidden, shown)
-    labels[only_hidden] = [exchanged[label] for label in labels[only_hidden]]
-    assert len(only_hidden) > 20
-    again = world(make_job, make_world, {"threshold": 0.5})
-    monkeypatch.setattr(dataset.train, "labels", labels)
-    weights, found = again.run()
-    assert same(weights, expected)
-    assert found == counts
 
 
 class TestExemplars:

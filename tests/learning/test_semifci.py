@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +13,12 @@ import torch
 
 from engram.errors import ConfigurationError
 from engram.federation.messages import Tensors
-from engram.learning.algorithm import TaskScope
+from engram.learning.algorithm import Batch, TaskScope
 from engram.learning.algorithms import build_algorithm
 from engram.learning.algorithms.semifci import SemiFci
 from engram.learning.helpers import KNOWN, MASKS
+from engram.learning.pseudo import PseudoLabels
+from engram.learning.self_training import SelfTraining
 from engram.learning.teacher import blended
 from engram.spec.algorithms import SemiFciParameters
 
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
 SCARCE: Mapping[str, Any] = {"dataset": {"labelRatio": 0.34}}
 FIRST = "trainworker-edge-0"
 OFF = {"compensationWeight": 0, "fusionWeight": 0}
+PROPOSED: Mapping[str, Any] = {
+    "candidates": "seen",
+    "pseudoExemplars": False,
+    "compensation": "gradients",
+}
 
 
 def same(one: Tensors, other: Tensors) -> bool:
@@ -67,12 +76,21 @@ class TestWithoutTerms:
         weights, _ = world(make_job, make_world, {"helpers": 0, **parameters}).run()
         assert not same(weights, expected)
 
-    def test_without_helpers_and_fusion_it_is_fedcimatch(
+    def test_as_proposed_and_without_helpers_it_is_fedcimatch(
         self, make_job: MakeJob, make_world: MakeWorld
     ) -> None:
-        weights, _ = world(make_job, make_world, {"helpers": 0, "fusionWeight": 0, "threshold": 0.3}).run()
-        other, _ = world(make_job, make_world, {"fusionWeight": 0, "threshold": 0.3}, "fedcimatch").run()
+        weights, _ = world(make_job, make_world, {**PROPOSED, "helpers": 0, "threshold": 0.3}).run()
+        other, _ = world(make_job, make_world, {"threshold": 0.3}, "fedcimatch").run()
         assert same(weights, other)
+
+    @pytest.mark.parametrize("name", list(PROPOSED))
+    def test_each_departure_from_the_proposal_changes_something(
+        self, make_job: MakeJob, make_world: MakeWorld, name: str
+    ) -> None:
+        basis = {"helpers": 0, "threshold": 0.3, "exemplarsPerWorker": 24}
+        weights, _ = world(make_job, make_world, basis).run()
+        other, _ = world(make_job, make_world, {**basis, name: PROPOSED[name]}).run()
+        assert not same(weights, other)
 
     def test_warm_up_uses_no_unlabelled_data(self, make_job: MakeJob, make_world: MakeWorld) -> None:
         made = world(make_job, make_world, {"warmupRounds": 1})
@@ -82,18 +100,68 @@ class TestWithoutTerms:
         assert algorithm.unlabelled(share, 2, 2).tolist() == share.tasks[1].unlabelled.tolist()
 
 
-def test_the_labelled_loss_by_hand() -> None:
+def test_the_loss_with_gradient_weights_by_hand() -> None:
     """Old sample p = .5, new samples p = .8 and .6: |G| .5, .2, .4, over their kinds' means 1, 2/3, 4/3."""
     chances = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.2, 0.2, 0.6]])
     targets = torch.tensor([0, 2, 2])
     scope = TaskScope(task=2, classes=(9,), seen=(5, 0, 9))
     costs = -torch.tensor([0.5, 0.8, 0.6]).log()
     for weight in (0.0, 0.25, 1.0):
-        algorithm = SemiFci(SemiFciParameters(compensation_weight=weight))
+        algorithm = SemiFci(SemiFciParameters(compensation="gradients", compensation_weight=weight))
         factors = weight * torch.tensor([1, 2 / 3, 4 / 3]) + (1 - weight)
         found = algorithm._classification(scope, chances.log(), targets)
         assert torch.allclose(found, (factors * costs).mean(), atol=1e-6)
     assert algorithm._classification(scope, torch.empty(0, 3), targets[:0]) == 0
+
+
+class TestPrevalence:
+    """The offset that labelled and unlabelled images see in training."""
+
+    chances = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    scope = TaskScope(task=2, classes=(9,), seen=(5, 0, 9))
+
+    def test_the_labelled_loss_by_hand(self) -> None:
+        """The new row counts three times: .5 / 1.4 and 3 x .6 / 2.2."""
+        algorithm = SemiFci(SemiFciParameters())
+        algorithm.offset = torch.tensor([0.0, 0.0, math.log(3)])
+        found = algorithm._classification(self.scope, self.chances.log(), torch.tensor([0, 2]))
+        assert found.item() == pytest.approx(-(math.log(0.5 / 1.4) + math.log(1.8 / 2.2)) / 2)
+
+    def test_unlabelled_images_see_it_too_and_predictions_do_not(
+        self, make_job: MakeJob, make_world: MakeWorld
+    ) -> None:
+        class Seen(torch.nn.Module):
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return TestPrevalence.chances.log()[: len(images)]
+
+        batch = Batch(
+            images=torch.empty(0, 1, 8, 8),
+            targets=torch.empty(0, dtype=torch.int64),
+            unlabelled=torch.zeros(2, 1, 8, 8),
+            hidden=torch.tensor([0, 2]),
+            step=0,
+        )
+        context: Any = SimpleNamespace(network=Seen(), weak=torch.clone, strong=torch.clone)
+        judged = PseudoLabels(torch.tensor([2, 2]), torch.tensor([True, True]))
+        offset = torch.tensor([0.0, 0.0, math.log(3)])
+        training = SelfTraining(SemiFciParameters())
+        passed = training.forward(context, batch, lambda images: judged, offset)
+        assert passed.loss.item() == pytest.approx(-(math.log(0.6 / 1.4) + math.log(1.8 / 2.2)) / 2)
+        assert torch.equal(passed.unlabelled, self.chances.log())
+
+    def test_it_counts_what_the_worker_trains_on(self, make_job: MakeJob, make_world: MakeWorld) -> None:
+        share = world(make_job, make_world, {}).split.shares[0]
+        algorithm = SemiFci(SemiFciParameters(compensation_weight=0.5))
+        algorithm.memory.positions = {5: np.array([1, 2, 3]), 0: np.array([4, 6, 7])}
+        labelled = len(share.tasks[1].labelled)
+        for round, unlabelled in ((1, 0), (2, 1)):
+            scope = TaskScope(task=2, classes=(9, 8), seen=(5, 0, 9, 8))
+            context: Any = SimpleNamespace(scope=scope, share=share, round=round, device=torch.device("cpu"))
+            found = algorithm._offset(context)
+            assert found is not None
+            new = labelled / (labelled + 6) + unlabelled
+            expected = 0.5 * math.log(new / (6 / (labelled + 6)))
+            assert found.tolist() == pytest.approx([0, 0, expected, expected])
 
 
 class TestExchange:

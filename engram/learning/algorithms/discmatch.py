@@ -34,6 +34,7 @@ from engram.learning.discriminant import (
     moments_of,
     total,
 )
+from engram.learning.guesses import guessed, joined, remember
 from engram.learning.memory import Memory
 from engram.learning.pseudo import PseudoLabels, agreed, within
 from engram.learning.self_training import SelfTraining
@@ -96,27 +97,14 @@ class DiscMatch(Algorithm):
         """Choose exemplars; return the moments of every class's features."""
         scope = context.scope
         labelled = context.by_class(self.labelled(context.share, scope.task))
-        guessed = self._guessed(context)
-        pool = {label: np.concatenate([labelled[label], guessed[label]]) for label in scope.classes}
-        described = pool if self.parameters.pseudo_exemplars else labelled
-        self.memory.learn(
-            {label: (found, context.features(found)) for label, found in described.items()},
-            len(scope.seen),
-            {label: len(found) for label, found in labelled.items()},
-        )
+        pool = joined(labelled, guessed(context, self._barred(scope)))
+        remember(self.memory, context, pool if self.parameters.pseudo_exemplars else labelled, labelled)
         exemplars = self.memory.positions
         if self.parameters.classifier == "means":
             pool = {}
         nothing = np.empty(0, np.int64)
         samples = [pool.get(label, exemplars.get(label, nothing)) for label in scope.seen]
         return moments_of([context.features(found) for found in samples], scope.old).tensors()
-
-    def _guessed(self, context: LocalContext) -> dict[int, Indices]:
-        """Return the task's unlabelled samples by the new class that the final model takes them for."""
-        scope = context.scope
-        positions = context.share.tasks[scope.task - 1].unlabelled
-        rows = within(context.logits(positions), self._barred(scope)).argmax(dim=1).cpu().numpy()
-        return {label: positions[rows == row] for row, label in enumerate(scope.seen) if row >= scope.old}
 
     # Aggregator's side
 
