@@ -80,8 +80,7 @@ class Aggregator:
         """Prepare the run; nothing is sent before workers connect.
 
         `timer` measures how long steps take and decides nothing. `replicas` is asked at every tick: group ->
-        number of workers where that has changed since the start, else None. Raises ConfigurationError
-        (aggregation rule, or a checkpoint of another job) and CheckpointError.
+        number of workers where that has changed since the start, else None. Raises what `Engine` raises.
         """
         self.settings = settings
         self.outcome: Outcome | None = None
@@ -120,6 +119,11 @@ class Aggregator:
     def deadline(self) -> float | None:
         """When the stage that is open may close below all of its workers."""
         return self._machine.deadline
+
+    @property
+    def lacking(self) -> int:
+        """See `Machine.lacking`: of so many answers only the last may take as long as an evaluation."""
+        return self._machine.lacking
 
     def status(self) -> Status:
         """Return where the run was at the last tick or the last stage's start; any thread may ask."""
@@ -169,9 +173,7 @@ class Aggregator:
         return []
 
     def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
-        """Take over what workers say that know nothing of the job, before a round's first update is received:
-        see `Engine.adopt`.
-        """
+        """See `Engine.adopt`; called before a round's first update is received."""
         self._engine.adopt(weights, samples)
 
     def heard(self, worker: str, now: float) -> None:
@@ -230,14 +232,12 @@ class Aggregator:
         self._journal.transferred(worker, direction, size, in_row=isinstance(message, COUNTED))
 
     def sent(self, message: Message, now: float) -> None:
-        """Take note that a message has left entirely; the history keeps how long orders to train took."""
+        """Note that a message has left entirely; the history keeps how long orders to train took."""
         if isinstance(message, Train) and self._machine.position == (message.task, message.round):
             self._journal.sent(now)
 
     def settle(self) -> None:
-        """Make durable what is closed; called when the messages of a step are on their way, so that the
-        checkpoint of a round is written beside the next one. Raises CheckpointError.
-        """
+        """See `Engine.settle`; called when a step's messages are on their way. Raises CheckpointError."""
         self._engine.settle()
 
     def suspend(self, now: float) -> list[Outgoing]:

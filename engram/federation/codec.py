@@ -43,6 +43,7 @@ from engram.federation.messages import (
     Tensors,
     Train,
     Up,
+    Update,
 )
 from engram.federation.tensors import (
     ALIGNMENT,
@@ -67,6 +68,8 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)
 FIELDS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in KINDS.items()}
 UP = frozenset(kind.__name__ for kind in get_args(Up))
 DOWN = frozenset(kind.__name__ for kind in get_args(Down))
+UPDATE_HEADER: bytes = b"\x93" + msgpack.packb(Update.__name__)
+"""How our own encoder begins an update's header: a list of three, its kind."""
 ORDERS = frozenset(kind.__name__ for kind in get_args(Order))
 
 
@@ -281,6 +284,11 @@ class Decoder(Generic[Received]):
                 raise ProtocolError(f"{where}: a group was never sent on this connection")
             shared[name] = found
         return shared
+
+
+def looks_like_update(data: Buffer) -> bool:
+    """Return whether `data` begins as an update does: a guess for who has to know before it is decoded."""
+    return bytes(data[8 : 8 + len(UPDATE_HEADER)]) == UPDATE_HEADER
 
 
 def size_in_start(data: Buffer) -> int | None:

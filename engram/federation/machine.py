@@ -114,6 +114,14 @@ class Machine:
         return self._stage.closes(self.plan, self._cursor.pace)
 
     @property
+    def lacking(self) -> int:
+        """How many answers the open round lacks until one may close it in any way; 0 when none is open."""
+        stage = self._stage
+        if stage is None or stage.kind != "round" or self._finish is not None:
+            return 0
+        return max(0, min(stage.wanted, stage.needed(self.plan)) - len(stage.answered))
+
+    @property
     def asked(self) -> tuple[str, ...]:
         """Workers that the current stage asks, sorted."""
         return () if self._stage is None else tuple(sorted(self._stage.asked))

@@ -23,6 +23,7 @@ from engram.federation.codec import (
     Common,
     Decoder,
     Encoder,
+    looks_like_update,
     size_of,
 )
 from engram.federation.messages import (
@@ -228,6 +229,14 @@ def test_bad_tables_are_refused_before_memory_is_taken(rows: object, reason: str
 def test_bad_fields_are_refused(fields: object, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason):
         Decoder[Message](UP).decode(packed(["Log", fields, []]))
+
+
+def test_an_update_is_told_by_its_start() -> None:
+    for message in (Update(1, 1, 3, {"w": np.ones(3)}), Update(1, 2, 0)):
+        assert looks_like_update(Encoder().encode(message).join())
+    for other in (Heartbeat("idle"), Evaluation(1, 1, ClassCounts({}, {})), Log("bad", 1)):
+        assert not looks_like_update(memoryview(Encoder().encode(other).join()))
+    assert not looks_like_update(b"ENG1")
 
 
 def test_a_peer_may_only_send_what_its_side_says() -> None:

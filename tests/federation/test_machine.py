@@ -143,6 +143,29 @@ def test_below_the_quorum_a_round_waits_and_closes_with_the_update_that_makes_it
     assert of(act.Aggregate, drive.round(1, 1, C)) == [act.Aggregate(1, 1, (A, C), (B,))]
 
 
+@pytest.mark.parametrize(
+    ("quorum", "expected"),
+    [
+        ("100%", [(3, False), (2, False), (1, True)]),
+        ("2", [(2, False), (1, True)]),
+        ("1", [(1, True)]),
+    ],
+)
+def test_an_answer_closes_nothing_while_more_than_one_is_lacking(
+    quorum: str, expected: list[tuple[int, bool]]
+) -> None:
+    drive, found = Drive(quorum=Quorum.parse(quorum), rounds=(1,)), []
+    assert drive.machine.lacking == 0
+    drive.join(A, B, C)
+    drive.now = 1000.0
+    for worker in (A, B, C)[: len(expected)]:
+        lacking = drive.machine.lacking
+        found.append((lacking, bool(of(act.Aggregate, drive.round(1, 1, worker)))))
+    assert found == expected
+    assert drive.machine.kind == "consolidate"
+    assert drive.machine.lacking == 0
+
+
 def test_policy_fail_ends_the_run_with_the_numbers_and_the_remedy() -> None:
     drive = Drive(deadline_policy="Fail")
     drive.join(A, B, C)

@@ -2,7 +2,9 @@
 
 The event loop encodes and moves bytes. Everything that touches the aggregator (decoding, validation,
 aggregation, evaluation, checkpoints) runs in one thread, in the order of arrival, so that the aggregator
-needs no lock and the loop stays alive however long an evaluation takes.
+needs no lock and the loop stays alive however long an evaluation takes. Small updates that close nothing are
+the exception: the loop takes them itself while the thread is idle, as the two would wait for each other for
+longer than that takes.
 
 What is under way is bounded whatever the number of workers: a connection reads its next message only when the
 one before is dealt with, no frame is larger than a piece, and a large answer comes in pieces when the
@@ -15,6 +17,8 @@ import asyncio
 import contextlib
 import http
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,11 +31,12 @@ from websockets.http11 import Request, Response
 
 from engram.errors import EngramError, FederationError, ProtocolError, RefusedError
 from engram.federation.aggregator import Aggregator
-from engram.federation.codec import UP, Common, Decoder, Encoded, Encoder
+from engram.federation.codec import UP, Common, Decoder, Encoder, looks_like_update
 from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
 from engram.federation.pieces import Incoming, Room, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.gate import Gate
+from engram.federation.websocket.lanes import Lanes
 from engram.federation.websocket.outbox import Outbox
 from engram.federation.websocket.stream import ServerStream
 from engram.federation.websocket.turns import Turns
@@ -51,10 +56,8 @@ from engram.federation.websocket.wire import (
 
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take at the end."""
-LANES, LANE_SECONDS = 32, 1.0
-"""So many large messages are sent at once, beside those that have taken longer than so many seconds."""
-SMALL = 16 * 1024
-"""Messages of up to so many bytes do not wait for a lane."""
+BRIEF_SECONDS = 0.002
+"""The loop takes a small update itself when the one before took no longer."""
 SPARE_CONNECTIONS = 64
 """Connections beside one a worker: takeovers, and peers that have yet to say hello."""
 
@@ -106,7 +109,7 @@ class Hub:
         self._sockets: set[ServerConnection] = set()
         self._notes: deque[Callable[[], None]] = deque()
         """What was sent since the aggregator's last step, which counts it first: before any answer to it."""
-        self._lanes = asyncio.Semaphore(LANES)
+        self._lanes = Lanes()
         self._room = Room(aggregator.settings.staging_slots)
         self._gate = Gate(aggregator.settings.staging_bytes)
         self._peers: dict[str, Peer] = {}
@@ -115,6 +118,8 @@ class Hub:
         self._told: set[str] = set()
         """Workers that were ever here, and those that were told of the end."""
         self._changed = asyncio.Event()
+        self._took = math.inf
+        """Seconds that the last small update took."""
 
     # The handshake and the life of a connection.
 
@@ -186,7 +191,10 @@ class Hub:
         if isinstance(data, Incoming):
             await self._step(partial(self._answer_step, peer, data))
         elif not is_piece(data):
-            await self._step(partial(self._message_step, peer, data))
+            if looks_like_update(data):
+                await self._step(partial(self._update_step, peer, data), brief=self._is_brief())
+            else:
+                await self._step(partial(self._message_step, peer, data))
         else:
             # One too small to have gone to its place, or one that has none: it is passed over or odd.
             incoming = peer.incoming
@@ -213,7 +221,7 @@ class Hub:
                 peer.dismissed = peer.dismissed or isinstance(message, Finish)
                 count = self.aggregator.transferred
                 self._notes.append(partial(count, peer.worker, "down", encoded.size, message))
-                await self._transmit(peer, encoded)
+                await self._lanes.transmit(peer.socket, encoded)
                 if isinstance(message, Train):
                     self._notes.append(partial(self.aggregator.sent, message, self._clock()))
         except ConnectionClosed:
@@ -223,24 +231,6 @@ class Hub:
             self.crash.__cause__ = error
             await self._fail(self.crash)
             self.over.set()
-
-    async def _transmit(self, peer: Peer, encoded: Encoded) -> None:
-        """Send a message; large ones to a few at a time, so that not all of them wait in our memory.
-
-        One that does not read keeps nobody waiting for long.
-        """
-        if encoded.size <= SMALL:
-            await peer.socket.transmit(encoded)
-            return
-        await self._lanes.acquire()
-        lane = [self._lanes]
-        timer = self._loop.call_later(LANE_SECONDS, lambda: lane.pop().release())
-        try:
-            await peer.socket.transmit(encoded)
-        finally:
-            timer.cancel()
-            if lane:
-                lane.pop().release()
 
     @staticmethod
     async def _dismiss(peer: Peer, sender: asyncio.Task[None], code: int, reason: str) -> None:
@@ -256,13 +246,20 @@ class Hub:
 
     # Steps in the aggregator's thread.
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await self._thread.take(work)
+    async def _in_thread(self, work: Callable[[], Result], *, brief: bool = False) -> Result:
+        return self._thread.do_here(work) if brief else await self._thread.take(work)
 
-    async def _step(self, step: Step) -> None:
-        """Run a step of the aggregator and send what it returns; an error in it ends the run, not us."""
+    def _is_brief(self) -> bool:
+        """Return whether to hand a small update over would take longer than the update."""
+        return self._took <= BRIEF_SECONDS and self._thread.idle and self.aggregator.lacking > 1
+
+    async def _step(self, step: Step, *, brief: bool = False) -> None:
+        """Run a step of the aggregator and send what it returns; an error in it ends the run, not us.
+
+        A brief one is run here: the thread is idle.
+        """
         try:
-            await self._in_thread(lambda: self._post_step(step))
+            await self._in_thread(lambda: self._post_step(step), brief=brief)
         except (ProtocolError, RefusedError):
             raise
         except EngramError as error:
@@ -337,6 +334,14 @@ class Hub:
             peer.offered, peer.incoming = message, None
         self.aggregator.transferred(peer.worker, "up", len(data), message)
         return self.aggregator.receive(peer.worker, message, self._clock())
+
+    def _update_step(self, peer: Peer, data: Buffer) -> list[Outgoing]:
+        """Take in a small update; what it takes says where the next one is taken."""
+        start = time.perf_counter()
+        try:
+            return self._message_step(peer, data)
+        finally:
+            self._took = time.perf_counter() - start
 
     def _answer_step(self, peer: Peer, incoming: Incoming) -> list[Outgoing]:
         """Take in an answer that has come whole, and let the next one come."""

@@ -24,7 +24,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN
 
 from engram.errors import ProtocolError
-from engram.federation.codec import Encoded, Parts
+from engram.federation.codec import JOINED, Encoded, Parts
 from engram.federation.pieces import HEADER, Bytes, Fragments, Incoming, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.framing import (
@@ -39,7 +39,7 @@ from engram.federation.websocket.framing import (
     plain,
 )
 from engram.federation.websocket.gate import Gate, Ticket
-from engram.federation.websocket.wire import LARGEST_FRAME
+from engram.federation.websocket.wire import LARGEST_FRAME, unpace_loopback
 
 SMALLEST = 4096
 """Payloads below this many bytes are the library's."""
@@ -116,6 +116,8 @@ class Stream(Connection, asyncio.BufferedProtocol):
         """Stands for the next of `_placed` among the library's messages; no peer can know it."""
         self._sending = False
         """A frame is under way, and nothing may come in between."""
+        self._unpaced = False
+        """Whether it was made ready for what is large."""
         self._held = False
         """A message waits at the gate, its beginning in `_start`."""
         self._entering: Ticket | None = None
@@ -295,7 +297,12 @@ class Stream(Connection, asyncio.BufferedProtocol):
 
     async def transmit(self, item: Encoded | Parts) -> None:
         """Send a message, or a piece of one. Raises ConnectionClosed."""
-        await self.send_frames(item.frames() if isinstance(item, Encoded) else iter([item]))
+        frames = item.frames() if isinstance(item, Encoded) else iter([item])
+        large = not isinstance(item, Encoded) or item.size > JOINED
+        if large and not self._unpaced:
+            self._unpaced = True
+            unpace_loopback(self)
+        await self.send_frames(frames)
 
     async def send_frames(self, frames: Iterator[Parts]) -> None:
         """Send a message, each of its frames from the parts that it has. Raises ConnectionClosed."""

@@ -1,7 +1,8 @@
 """A thread that does one thing after the other for an event loop, which hears of all that is done at once.
 
 An executor of the standard library wakes the loop for every single thing, and each of these calls has the two
-threads wait for each other: with a thousand workers that takes longer than what the thread does.
+threads wait for each other: with a thousand workers that takes longer than what the thread does. What takes
+less time than to hand it over is done by the loop itself, as long as the thread has nothing to do.
 """
 
 from __future__ import annotations
@@ -27,19 +28,40 @@ class Turns:
         self._told = False
         """Whether the loop has been woken for what is in `_done`."""
         self._closed = False
+        self._asked = 0
+        """What was asked for and not heard of."""
+        self._here = False
+        """Whether the loop does something itself."""
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the thread has nothing to do, to be asked in the loop: only there it gets something."""
+        return not self._asked and not self._closed
+
+    def do_here(self, work: Callable[[], Result]) -> Result:
+        """Do something in the loop, while the thread is idle, as if the thread did it."""
+        self._here = True
+        try:
+            return work()
+        finally:
+            self._here = False
 
     async def take(self, work: Callable[[], Result]) -> Result:
         """Let the thread do something after all that was asked before; return or raise what it does."""
         if self._closed:
             raise RuntimeError("the thread has ended")
         future: asyncio.Future[Result] = self._loop.create_future()
+        self._asked += 1
         self._waiting.put(partial(self._work, work, future))
         return await future
 
     def tell(self, callback: Callable[[], None]) -> None:
         """Have the loop call something, from the thread: before it hears that the work is done."""
+        if self._here:
+            callback()
+            return
         self._done.append(callback)
         # Set before it is looked at here, cleared before the queue is emptied there: nothing stays unheard.
         if not self._told:
@@ -61,9 +83,13 @@ class Turns:
         try:
             result = work()
         except BaseException as error:
-            self.tell(partial(_fail, future, error))
+            self.tell(partial(self._heard, partial(_fail, future, error)))
         else:
-            self.tell(partial(_settle, future, result))
+            self.tell(partial(self._heard, partial(_settle, future, result)))
+
+    def _heard(self, end: Callable[[], None]) -> None:
+        self._asked -= 1
+        end()
 
     def _hear(self) -> None:
         self._told = False

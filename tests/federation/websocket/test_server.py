@@ -311,6 +311,37 @@ def test_the_loop_answers_while_the_aggregator_evaluates(with_server: WithServer
     with_server(check, rounds=(2,), evaluation={"every": "round"})
 
 
+@pytest.mark.parametrize(("brief", "second"), [(60.0, "MainThread"), (0.0, "aggregator")])
+def test_the_loop_takes_a_small_update_that_closes_nothing_where_the_last_one_was_brief(
+    with_server: WithServer, monkeypatch: pytest.MonkeyPatch, brief: float, second: str
+) -> None:
+    monkeypatch.setattr(server_module, "BRIEF_SECONDS", brief)
+    threads: list[str] = []
+
+    async def check(server: Server) -> None:
+        learner = server.aggregator._engine._learner
+        look = learner.check_info
+
+        def looked(task: int, weights: Any, info: Any) -> None:
+            threads.append(threading.current_thread().name)
+            look(task, weights, info)
+
+        learner.check_info = looked
+        async with server.peer(A) as one, server.peer(B) as two:
+            for round in (1, 2):
+                for peer in (one, two):
+                    heard: Down = Wait()
+                    while not isinstance(heard, Train) or heard.round != round:
+                        heard = await peer.hear()
+                    await peer.say(update_of(heard))
+                    while not isinstance(heard, Ack):
+                        heard = await peer.hear()
+
+    with_server(check, rounds=(3,))
+    # The first one was never seen to be brief, and the second of each round closes it.
+    assert threads == ["aggregator", "aggregator", second, "aggregator"]
+
+
 def test_connections_outlive_a_task_that_the_aggregator_takes_long_to_close(with_server: WithServer) -> None:
     """What trains a network of its own between two tasks needs no thread of its own."""
     entered, go_on = threading.Event(), threading.Event()

@@ -59,3 +59,36 @@ def test_an_error_is_raised_where_it_was_asked_for_and_a_cancelled_one_by_nobody
             await turns.take(nothing)
 
     asyncio.run(check())
+
+
+def test_the_loop_does_something_itself_while_the_thread_has_nothing_to_do() -> None:
+    heard: list[str] = []
+
+    async def check() -> None:
+        turns, gate = Turns("turns"), threading.Event()
+        assert turns.idle
+        waiting = asyncio.ensure_future(turns.take(gate.wait))
+        await asyncio.sleep(0)
+        assert not turns.idle
+        gate.set()
+        await waiting
+        assert turns.idle
+
+        def work() -> str:
+            assert threading.current_thread() is threading.main_thread()
+            turns.tell(partial(heard.append, "told"))
+            assert heard == ["told"]
+            return "done"
+
+        assert turns.do_here(work) == "done"
+        with pytest.raises(OSError, match="full"):
+            turns.do_here(partial(_fail, OSError("full")))
+        assert await turns.take(threading.current_thread) is not threading.main_thread()
+        turns.close(nothing)
+        assert not turns.idle
+
+    asyncio.run(check())
+
+
+def _fail(error: Exception) -> None:
+    raise error
