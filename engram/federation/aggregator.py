@@ -80,7 +80,8 @@ class Aggregator:
         """Prepare the run; nothing is sent before workers connect.
 
         `timer` measures how long steps take and decides nothing. `replicas` is asked at every tick: group ->
-        number of workers where that has changed since the start, else None. Raises what `Engine` raises.
+        number of workers where that has changed since the start, else None. Raises ConfigurationError
+        (aggregation rule, or a checkpoint of another job) and CheckpointError.
         """
         self.settings = settings
         self.outcome: Outcome | None = None
@@ -173,7 +174,7 @@ class Aggregator:
         return []
 
     def adopt(self, weights: Tensors, samples: Mapping[str, int]) -> None:
-        """See `Engine.adopt`; called before a round's first update is received."""
+        """Begin the open round with what only its workers know: see `Engine.adopt`."""
         self._engine.adopt(weights, samples)
 
     def heard(self, worker: str, now: float) -> None:
@@ -226,10 +227,14 @@ class Aggregator:
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int, message: Message) -> None:
         """Count the `size` bytes of a message: before it is received, or after it was returned.
 
-        Rows count orders and answers only, so that they are the same in every transport; heartbeats and
-        greetings go to the observer alone.
+        Rows count orders and answers only, so that they are the same in every transport.
         """
         self._journal.transferred(worker, direction, size, in_row=isinstance(message, COUNTED))
+
+    def begin(self, now: float) -> None:
+        """Note that a step is done: the time of a stage that it has opened runs from now."""
+        if self._machine.begin(now):
+            self._journal.begin(now)
 
     def sent(self, message: Message, now: float) -> None:
         """Note that a message has left entirely; the history keeps how long orders to train took."""
@@ -237,7 +242,9 @@ class Aggregator:
             self._journal.sent(now)
 
     def settle(self) -> None:
-        """See `Engine.settle`; called when a step's messages are on their way. Raises CheckpointError."""
+        """Make durable what is closed, once the messages of a step are on their way: a round's checkpoint is
+        written beside the next round. Raises CheckpointError.
+        """
         self._engine.settle()
 
     def suspend(self, now: float) -> list[Outgoing]:

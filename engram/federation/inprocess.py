@@ -114,6 +114,7 @@ class _Run:
         self._aggregator.suspend(self.now())
 
     def _post(self, outgoing: list[Outgoing]) -> None:
+        self._aggregator.begin(self.now())
         for letter in outgoing:
             size = self._connections[letter.worker].size("down", letter.message)
             self._aggregator.transferred(letter.worker, "down", size, letter.message)

@@ -60,6 +60,12 @@ class Journal:
         """Go on with the open row: the workers evaluate."""
         self._stage_opened = now
 
+    def begin(self, now: float) -> None:
+        """Note that the orders of the stage that was opened last leave from now on."""
+        if self._opened == self._stage_opened:
+            self._opened = now
+        self._stage_opened = now
+
     def transferred(self, worker: str, direction: Literal["down", "up"], size: int, *, in_row: bool) -> None:
         """Count bytes for the observer and, when `in_row`, for the open row."""
         if in_row:

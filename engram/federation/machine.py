@@ -158,6 +158,14 @@ class Machine:
         """Return whether an answer that does not count still brings its worker's state."""
         return refusal == "late" and answer == ConsolidatedIn(answer.worker, self._cursor.task - 1)
 
+    def begin(self, now: float) -> bool:
+        """Note that what `handle` returned is done; return whether a stage thereby begins.
+
+        Its time runs from here: what led to it, such as an evaluation or images that an algorithm makes of
+        the model, may take longer than a round, and is nobody's delay.
+        """
+        return self._stage is not None and self._stage.begin(now)
+
     # Events.
 
     def handle(self, event: Event, now: float) -> list[Action]:

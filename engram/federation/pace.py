@@ -29,6 +29,10 @@ class Pace:
         """Note that a worker is asked, for the first time or again."""
         self._ordered[worker] = now
 
+    def put_off(self, seconds: float) -> None:
+        """Note that the orders so far were given so much later."""
+        self._ordered = {worker: start + seconds for worker, start in self._ordered.items()}
+
     def gone(self, worker: str) -> None:
         """Forget the order of a worker that is not there any more: its silence says nothing of its pace."""
         self._ordered.pop(worker, None)

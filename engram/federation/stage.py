@@ -28,7 +28,18 @@ class Stage:
     enough: int | None = None
     """Answers that close it at once; None: those of all who are asked."""
     degraded: bool = False
+    begun: bool = False
+    """Whether its orders have been handed out; `opened` and what follows from it move to that moment."""
     pace: Pace = field(default_factory=Pace)
+
+    def begin(self, now: float) -> bool:
+        """Let the time of the stage run from `now`, once; return whether it was not running yet."""
+        if self.begun:
+            return False
+        later = now - self.opened
+        self.begun, self.opened, self.deadline = True, now, self.deadline + later
+        self.pace.put_off(later)
+        return True
 
     @property
     def wanted(self) -> int:

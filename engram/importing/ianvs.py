@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import ValidationError
+
 from engram.importing.counterparts import METRICS, job_name, metric_of, model_of, no_metric
 from engram.importing.draft import Draft, Imported
 from engram.importing.ianvs_algorithm import Facts, Follows, assemble, opened, read_algorithm
 from engram.importing.ianvs_testenv import read_environment
 from engram.importing.ledger import Document, Ledger, Reading
+from engram.spec.algorithms import ALGORITHMS
 from engram.spec.problems import shown
 
 MOST_ALGORITHMS = 32
+
+EXEMPLARS_PER_CLASS = 20
 
 SMALL_IMAGES = ("digits", "mnist", "fashion-mnist")
 
@@ -40,6 +45,8 @@ def convert(benchmark: Document, files: Follows) -> Imported:
     read_environment(draft, body, algorithms[0].paradigm, files)
     options = [word for text in assemble(draft, algorithms) for word in ("--vary", text)]
     _partition(draft)
+    _exemplars(draft)
+    _labels(draft)
     _model(draft, algorithms)
     draft.note(
         "spec.training.optimizer",
@@ -92,6 +99,42 @@ def _partition(draft: Draft) -> None:
         draft.assume(
             "spec.dataset.partition.method", "iid", "what Ianvs takes where data_partition is missing"
         )
+
+
+def _exemplars(draft: Draft) -> None:
+    """Room for every class, where the files name no budget and the algorithm's own has less."""
+    parameters = ALGORITHMS[draft.get("spec.algorithm.name") or "finetune"]
+    budget = parameters.model_fields.get("exemplars_per_worker")
+    field = "spec.algorithm.parameters.exemplarsPerWorker"
+    count, size = draft.get("spec.tasks.count"), draft.get("spec.tasks.classesPerTask")
+    if (
+        budget is None
+        or draft.get(field) is not None
+        or not (count and size)
+        or budget.default >= count * size
+    ):
+        return
+    draft.assume(
+        field,
+        EXEMPLARS_PER_CLASS * count * size,
+        f"{EXEMPLARS_PER_CLASS} of each class, as iCaRL has on CIFAR-100: Ianvs' budget is in basemodel.py",
+    )
+
+
+def _labels(draft: Draft) -> None:
+    """Where everything is labelled, an algorithm that also uses images without labels does without."""
+    name, written = draft.get("spec.algorithm.name"), draft.get("spec.algorithm.parameters")
+    ratio = draft.get("spec.dataset.labelRatio")
+    if name is None or ratio not in (None, 1):
+        return
+    try:
+        parameters = ALGORITHMS[name].model_validate(written or {})
+    except ValidationError:
+        return  # what is wrong is said of the finished job
+    if getattr(parameters, "needs_unlabelled", False):
+        weighted = hasattr(parameters, "unlabelled_weight")
+        field, off = ("unlabelledWeight", 0) if weighted else ("unlabelled", False)
+        draft.assume(f"spec.algorithm.parameters.{field}", off, "all data are labelled (label_data_ratio)")
 
 
 def _model(draft: Draft, algorithms: Sequence[Facts]) -> None:

@@ -49,6 +49,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def behind(mean: float | None, most: float | None) -> str:
+    """Return how many rounds updates were behind the newest model: `1.4 (3)`, mean and most."""
+    return NOT_MEASURED if mean is None or most is None else f"{number(mean)} ({whole(most)})"
+
+
 def plural(count: float, noun: str, many: str = "") -> str:
     """Return `1 task` or `5 tasks`."""
     return f"{whole(count)} {noun if count == 1 else many or noun + 's'}"

@@ -91,7 +91,20 @@ def _tasks(document: Mapping[str, Any]) -> str:
 
 
 def _workers(document: Mapping[str, Any]) -> str:
-    header = ["worker", "device", "samples", "labelled", "updates", "missed", "last loss", "down", "up"]
+    asynchronous = any(row["staleness"] is not None for row in document["workers"])
+    behind = ["behind (most)"] if asynchronous else []
+    header = [
+        "worker",
+        "device",
+        "samples",
+        "labelled",
+        "updates",
+        "missed",
+        *behind,
+        "last loss",
+        "down",
+        "up",
+    ]
     rows = [
         [
             text(row["name"]),
@@ -100,6 +113,7 @@ def _workers(document: Mapping[str, Any]) -> str:
             str(row["labelled"]),
             str(row["accepted"]),
             str(row["absent"] + row["abstained"]),
+            *([formats.behind(row["staleness"], row["most_staleness"])] if asynchronous else []),
             "-" if row["loss"] is None else f"{row['loss']:.3f}",
             formats.size(row["bytes_down"]),
             formats.size(row["bytes_up"]),

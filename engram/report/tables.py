@@ -54,6 +54,7 @@ def round_table(record: Record) -> list[dict[str, Any]]:
                 "round": row.round,
                 "accuracy": _round_accuracy(row) if total else None,
                 "loss": weighted_loss(row),
+                "staleness": _staleness(accepted)[0],
                 "samples": sum(part.samples for part in accepted),
                 "updates": len(accepted),
                 "absent": sorted(name for name, part in row.workers.items() if part.outcome == "absent"),
@@ -116,6 +117,7 @@ def worker_table(record: Record) -> list[dict[str, Any]]:
         unlabelled = record.split.unlabelled.get(worker.name, {})
         down, up = _traffic([*parts, *ends])
         outcomes = [part.outcome for part in parts]
+        staleness, most_staleness = _staleness(parts)
         rows.append(
             {
                 "name": worker.name,
@@ -128,6 +130,8 @@ def worker_table(record: Record) -> list[dict[str, Any]]:
                 "accepted": outcomes.count("accepted"),
                 "abstained": outcomes.count("abstained"),
                 "absent": outcomes.count("absent"),
+                "staleness": staleness,
+                "most_staleness": most_staleness,
                 "loss": _latest(parts, "loss"),
                 "accuracy": _latest([*parts, *ends], "accuracy"),
                 "pseudo_label_accept_ratio": _latest(parts, "pseudo_label_accept_ratio"),
@@ -222,6 +226,12 @@ def _traffic(parts: Iterable[WorkerRound]) -> tuple[int, int]:
     for part in parts:
         down, up = down + part.bytes_down, up + part.bytes_up
     return down, up
+
+
+def _staleness(parts: Sequence[WorkerRound]) -> tuple[float | None, int | None]:
+    """Return how many rounds updates were behind, on average and at most; None where rounds wait for all."""
+    behind = [part.metrics["staleness"] for part in parts if "staleness" in part.metrics]
+    return (math.fsum(behind) / len(behind), int(max(behind))) if behind else (None, None)
 
 
 def _latest(parts: Sequence[WorkerRound], key: str) -> float | None:

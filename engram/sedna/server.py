@@ -171,6 +171,7 @@ class _Hub:
 
     def _post_step(self, step: Step) -> None:
         effects = step()
+        self.dialect.aggregator.begin(self._clock())
         self._loop.call_soon_threadsafe(self._post, effects)
 
     def _post(self, effects: list[Effect]) -> None:

@@ -59,6 +59,12 @@ class Reason(StrEnum):
         "The checkpoint lies in an emptyDir and dies with the pod: a lost aggregator starts again from "
         "round 1, and suspend is refused. Set spec.aggregator.checkpoint.volume or size.",
     )
+    WORKER_STATE_NOT_DURABLE = (
+        "WorkerStateNotDurable",
+        "Accepted",
+        "compression int8 or topk, and what workers owe dies with their pods: the run stays valid, but a "
+        "replaced worker changes its bits. Set spec.workers[].state.volume.",
+    )
     SPEC_CHANGE_IGNORED = (
         "SpecChangeIgnored",
         "Accepted",

@@ -178,6 +178,11 @@ class Aggregation(Spec):
         description="Share of each tensor's values that go up with compression topk.",
     )
 
+    @property
+    def owes(self) -> bool:
+        """Whether workers owe what compression has left unsaid, and so keep it over restarts."""
+        return self.compression in ("int8", "topk")
+
 
 class Evaluation(Spec):
     """Where and how often the global model is evaluated."""

@@ -261,6 +261,28 @@ def test_a_checkpoint_that_dies_with_its_pod_is_said_beforehand(
     assert (accepted["status"], accepted["reason"]) == ("True", reason)
 
 
+@pytest.mark.parametrize(
+    ("compression", "volume", "reason"),
+    [
+        ("none", {}, Reason.VALID),
+        ("float16", {}, Reason.VALID),
+        ("int8", {}, Reason.WORKER_STATE_NOT_DURABLE),
+        ("topk", {"emptyDir": {}}, Reason.WORKER_STATE_NOT_DURABLE),
+        ("topk", {"persistentVolumeClaim": {"claimName": "mine"}}, Reason.VALID),
+    ],
+)
+def test_what_compression_owes_and_dies_with_a_pod_is_said_beforehand(
+    compression: str, volume: dict[str, Any], reason: Reason
+) -> None:
+    workers = [{"name": "edge", "replicas": 2, "state": {"volume": volume}}]
+    spec = {"aggregation": {"compression": compression}, "workers": workers}
+    accepted = condition(plan_of(job_object(aggregator=DURABLE, **spec)).status, Condition.ACCEPTED)
+    assert (accepted["status"], accepted["reason"]) == ("True", reason)
+    both = condition(plan_of(job_object(aggregator={}, **spec)).status, Condition.ACCEPTED)
+    assert both["reason"] == Reason.CHECKPOINT_NOT_DURABLE
+    assert ("dies with the pods of edge" in both["message"]) is (reason != Reason.VALID)
+
+
 def test_a_crd_of_an_older_version_is_noticed_by_the_defaults_it_did_not_set() -> None:
     defaulted = JobSpec().model_dump(mode="json", by_alias=True, exclude_none=True)
     assert undefaulted(defaulted) == ""

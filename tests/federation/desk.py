@@ -48,6 +48,7 @@ class Desk:
 
     def post(self, outgoing: list[Outgoing]) -> list[Outgoing]:
         self.mail += outgoing
+        self.aggregator.begin(self.now)
         if self.settles:
             self.aggregator.settle()
         return outgoing

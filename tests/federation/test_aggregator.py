@@ -525,6 +525,29 @@ def test_the_history_has_a_row_a_round_and_a_task(make_desk: MakeDesk) -> None:
     assert observer.of("finished") == [("complete",)]
 
 
+def test_a_task_that_takes_longer_to_close_than_a_round_may_last_costs_the_next_round_nothing(
+    make_desk: MakeDesk,
+) -> None:
+    desk = make_desk(rounds=(1, 1))
+    close_task = desk.federation.head.close_task
+
+    def at_length(*arguments: Any) -> Any:
+        desk.now += 2000
+        return close_task(*arguments)
+
+    desk.federation.head.close_task = at_length
+    desk.join(A, B, C)
+    while desk.aggregator.status().task == 1:
+        desk.turn()
+    desk.now += 599
+    assert desk.post(desk.aggregator.tick(desk.now)) == []
+    assert desk.aggregator.status().degraded == ""
+    desk.turn()
+    [first, second] = desk.aggregator.history.rounds
+    assert second.started == first.started + 2000
+    assert second.seconds["train"] + second.seconds["broadcast"] + second.seconds["upload"] == 599
+
+
 def test_orders_carry_the_shared_groups_of_all_and_of_the_worker(make_desk: MakeDesk) -> None:
     desk = make_desk()
     own = {"helper": {"w": np.ones(2)}}

@@ -428,6 +428,18 @@ def test_an_elastic_run_that_resumes_gathers_the_workers_of_now() -> None:
     assert of(act.OpenStage, drive.join(B))[0].workers == (A, B)
 
 
+def test_a_stage_has_its_time_from_when_its_orders_go_out() -> None:
+    drive = Drive(rounds=(1, 1))
+    drive.join(A, B, C)
+    drive.round(1, 1)
+    drive.close(1)
+    drive.now += 1000  # as long as images of the first task are made, or the model is evaluated
+    assert drive.machine.begin(drive.now)
+    assert not drive.machine.begin(drive.now + 50), "it begins once"
+    assert drive.after(99) == []
+    assert of(act.Degraded, drive.after(1)) == [act.Degraded(2, 1, 0, 3, (A, B, C))]
+
+
 def hurrying(cursor: act.Cursor | None = None, **plan: Any) -> Drive:
     return Drive(cursor, **{"quorum": Quorum.parse(2), "straggler_factor": 2.0, "rounds": (4, 4), **plan})
 
@@ -496,6 +508,18 @@ def test_a_restarted_machine_hurries_as_the_one_before_would_have() -> None:
     again.round(1, 2, A, B)
     assert again.after(11) == []
     assert of(act.Aggregate, again.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
+
+
+def test_what_a_step_takes_before_its_orders_go_out_is_no_workers_pace() -> None:
+    drive = hurrying(rounds=(1, 2))
+    drive.join(A, B, C)
+    drive.round(1, 1)
+    drive.close(1)
+    drive.now += 1000
+    assert drive.machine.begin(drive.now)
+    drive.now += 7
+    drive.round(2, 1)
+    assert drive.machine.cursor.pace == (0.0, 7.0)
 
 
 def test_without_a_factor_nothing_is_remembered() -> None:

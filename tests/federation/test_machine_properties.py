@@ -41,6 +41,7 @@ class Federation(RuleBasedStateMachine):
         every_round=st.booleans(),
         elastic=st.booleans(),
         factor=st.sampled_from([None, 1.5, 3.0]),
+        slow=st.sampled_from([0.0, 1.0, 25.0]),
         together=st.booleans(),
     )
     def start(
@@ -52,6 +53,7 @@ class Federation(RuleBasedStateMachine):
         every_round: bool,
         elastic: bool,
         factor: float | None,
+        slow: float,
         together: bool,
     ) -> None:
         self.plan = Plan(
@@ -66,7 +68,7 @@ class Federation(RuleBasedStateMachine):
             evaluate_every_round=every_round,
             elastic=elastic,
         )
-        self.now = 0.0
+        self.now, self.slow = 0.0, slow
         self.cursor: act.Cursor | None = None
         self.committed: list[tuple[int, int]] = []
         self.ended = 0
@@ -94,8 +96,12 @@ class Federation(RuleBasedStateMachine):
         for action in self.machine.handle(event, self.now):  # type: ignore[arg-type]
             assert not self.ended
             self.perform(action)
-        if len(self.committed) > before and self.ended:
-            assert self.committed == expected_order(self.plan.rounds)
+        if len(self.committed) > before:
+            self.now += self.slow  # what closes a stage takes its time
+            if self.ended:
+                assert self.committed == expected_order(self.plan.rounds)
+        if self.machine.begin(self.now):
+            self.opened = self.now
 
     def perform(self, action: act.Action) -> None:
         match action:

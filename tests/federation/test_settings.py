@@ -48,6 +48,12 @@ def test_stragglers_and_asynchronous_rounds_are_part_of_the_plan() -> None:
     assert (plan.straggler_factor, plan.buffer) == (None, 0)
 
 
+@pytest.mark.parametrize("compression", ["none", "float16", "int8", "topk"])
+def test_the_job_knows_which_compression_owes_something(compression: str) -> None:
+    settings = Settings.from_job(job(aggregation={"compression": compression}), [1])
+    assert settings.aggregation.owes == (settings.method is not None and settings.method.feeds_back)
+
+
 def test_parameters_of_an_aggregation_are_checked() -> None:
     with pytest.raises(ConfigurationError):
         Settings.from_job(job(aggregation={"name": "krum", "parameters": {"byzantin": 1}}), [1])

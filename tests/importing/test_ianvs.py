@@ -279,6 +279,34 @@ def test_label_ratios_that_cannot_be(ratio: Any, message: str) -> None:
     assert message in str(caught.value)
 
 
+def with_a_hundred_classes(name: str, **hyperparameters: Any) -> dict[str, Any]:
+    """The shape of Ianvs' published class-incremental jobs: CIFAR-100, everything labelled."""
+    files = module(name, **hyperparameters)
+    files[ENVIRONMENT]["testenv"]["dataset"]["name"] = "cifar100"
+    files[ENVIRONMENT]["testenv"].update(incremental_rounds=2, task_size=None)
+    files[ALGORITHM]["algorithm"]["fl_data_setting"] = {"label_data_ratio": 1.0, "data_partition": "iid"}
+    return files
+
+
+@pytest.mark.parametrize("name", ["FediCarl-Client", "GLFC", "replay"])
+def test_exemplars_have_room_for_every_class(name: str) -> None:
+    imported = from_ianvs(with_a_hundred_classes(name))
+    assert valid(imported).spec.algorithm.parameters["exemplarsPerWorker"] == 2000
+    assert "20 of each class" in assumed(imported)["spec.algorithm.parameters.exemplarsPerWorker"]
+    said = from_ianvs(with_a_hundred_classes(name, memory_size=[500]))
+    assert valid(said).spec.algorithm.parameters["exemplarsPerWorker"] == 500
+    assert "spec.algorithm.parameters.exemplarsPerWorker" not in assumed(said)
+
+
+def test_where_all_is_labelled_an_algorithm_does_without_other_images() -> None:
+    imported = from_ianvs(with_a_hundred_classes("FedCiMatch"))
+    assert valid(imported).spec.dataset.label_ratio == 1
+    field = "spec.algorithm.parameters.unlabelledWeight"
+    assert "label_data_ratio" in assumed(imported)[field]
+    with pytest.raises(ConfigurationError, match="helpers"):
+        valid(from_ianvs(with_a_hundred_classes("FedCiMatch", helpers=[-1])))
+
+
 class TestTasks:
     def test_classes_are_shared_out_where_no_size_is_given(self) -> None:
         imported = from_ianvs(changed(ENVIRONMENT, "testenv.task_size", None))

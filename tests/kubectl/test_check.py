@@ -333,6 +333,26 @@ def test_the_checkpoint_needs_a_place(spec: str, classes: list[str] | None, leve
     assert storage.check_checkpoint(make(spec), facts(storage_classes=there)).level is level
 
 
+@pytest.mark.parametrize(
+    ("spec", "levels"),
+    [
+        ("{aggregation: {compression: float16}}", []),
+        ("{aggregation: {compression: int8}}", [Level.WARN]),
+        (
+            "{aggregation: {compression: topk}, workers: [{name: edge, state: {volume: {emptyDir: {}}}}]}",
+            [Level.WARN],
+        ),
+        (
+            "{aggregation: {compression: int8}, "
+            "workers: [{name: edge, state: {volume: {hostPath: {path: /var/lib/engram}}}}]}",
+            [Level.OK],
+        ),
+    ],
+)
+def test_what_compression_owes_needs_a_place(spec: str, levels: list[Level]) -> None:
+    assert [found.level for found in storage.check_worker_state(make(spec))] == levels
+
+
 def test_the_default_class_is_found_by_its_annotation() -> None:
     default = {"metadata": {"name": "std", "annotations": {storage.DEFAULT_CLASS: "true"}}}
     assert storage.claim_found("1Gi", "", [default]).said == "a claim of 1Gi in class std"

@@ -77,6 +77,21 @@ def test_workers_say_what_they_held_and_did(make_record: Make) -> None:
     assert rows["trainworker-gpu-0"]["device"] == "cuda:0"
 
 
+def test_asynchronous_rounds_say_how_far_behind_updates_were(make_record: Make) -> None:
+    record = make_record()
+    assert {row["staleness"] for row in build_document(record)["workers"]} == {None}
+    first, second = record.history.rounds[:2]
+    first.workers["trainworker-gpu-0"].metrics["staleness"] = 0.0
+    second.workers["trainworker-gpu-0"].metrics["staleness"] = 3.0
+    second.workers["trainworker-edge-0"].metrics["staleness"] = 0.0
+    document = build_document(record)
+    rows = {row["name"]: row for row in document["workers"]}
+    assert (rows["trainworker-gpu-0"]["staleness"], rows["trainworker-gpu-0"]["most_staleness"]) == (1.5, 3)
+    assert (rows["trainworker-edge-0"]["staleness"], rows["trainworker-edge-0"]["most_staleness"]) == (0, 0)
+    assert rows["trainworker-edge-1"]["staleness"] is None
+    assert [row["staleness"] for row in document["rounds"][:3]] == [0, 1.5, None]
+
+
 def test_exemplars_that_hold_most_labels_are_a_warning(make_record: Make) -> None:
     document = build_document(make_record("replay"))
     budget = document["labels"]["exemplars"]

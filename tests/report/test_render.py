@@ -109,6 +109,18 @@ def test_what_a_user_wrote_is_shown_and_never_run(make_record: Make) -> None:
     assert "<script" not in markdown.replace("\\<script", "")
 
 
+def test_how_far_behind_updates_were_is_shown_where_rounds_wait_for_nobody(make_record: Make) -> None:
+    record = make_record()
+    assert "behind" not in report_html(build_document(record)) + report_markdown(build_document(record), [])
+    for row, behind in zip(record.history.rounds, (0.0, 2.0, 2.0), strict=False):
+        row.workers["trainworker-edge-0"].metrics["staleness"] = behind
+    document = build_document(record)
+    page = report_html(document)
+    assert "Rounds behind" in page
+    assert "<td>1.3 (2)</td>" in page
+    assert re.search(r"trainworker-edge-0 .*\| +1\.3 \(2\) \|", report_markdown(document, []))
+
+
 def test_undefined_is_said_with_its_reason(make_record: Make) -> None:
     text = Page(report_html(build_document(make_record("joint", joint_upfront=True)))).text
     assert text.count("not measured") >= 6

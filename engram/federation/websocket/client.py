@@ -4,9 +4,9 @@ Two threads: the caller's trains, the other one has the network with an event lo
 heartbeats and reconnects go on during a long training step. Every connection has a number; an answer to an
 order of an earlier connection is dropped, since the aggregator says on each new one what it still wants.
 
-A connection whose other side is gone without a word is found out three times: when the other side takes new
-connections (`silence`), by the kernel, when what was sent stays unacknowledged (TCP_USER_TIMEOUT), and by
-pings of our own that nothing comes back on. Missed heartbeats alone close nothing.
+A connection whose other side is gone without a word is found out twice: when the other side takes new
+connections (`silence`), and by pings of our own that nothing comes back on. Missed heartbeats alone close
+nothing, nor does the kernel: an aggregator that is too busy to read looks to TCP_USER_TIMEOUT as if gone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ from engram.federation.websocket.wire import (
     WORKER_HEADER,
     bearer,
     close_within,
-    end_half_open,
 )
 from engram.federation.worker import WorkerSession, failure_of
 
@@ -227,7 +226,6 @@ class _Link:
                 log.info("%s: connected to %s", self._target.worker, endpoint)
             self._good = endpoint
             peer.heard, peer.lend = self._heard, self._room.lend
-            end_half_open(peer)
             uplink = Uplink()
             period: asyncio.Queue[float] = asyncio.Queue()
             self._connection, self._uplink = self.inbox.open(), uplink

@@ -278,8 +278,7 @@ class Hub:
         self._take_notes()
         posted: list[tuple[Peer, Down]] = []
         for worker, message in step():
-            peer = self._peers.get(worker)
-            if peer is None:
+            if (peer := self._peers.get(worker)) is None:
                 continue
             if isinstance(message, Credit) and peer.offered is not None:
                 memory = self._room.lend(peer.offered.size)
@@ -289,6 +288,7 @@ class Hub:
             posted.append((peer, message))
         if posted:
             self._thread.tell(partial(self._post, posted))
+        self.aggregator.begin(self._clock())
         self.aggregator.settle()
 
     @staticmethod
@@ -377,6 +377,11 @@ class Hub:
     async def tick(self) -> None:
         """Let the aggregator know that time has passed."""
         await self._step(self._tick_step)
+
+    def reassure(self) -> None:
+        """Keep those from giving up who are not read while the aggregator is busy."""
+        for socket in self._sockets:
+            cast(ServerStream, socket).reassure()
 
     async def suspend(self) -> None:
         """Stop with everything durable."""

@@ -23,6 +23,8 @@ from engram.federation.websocket.wire import LARGEST_FRAME, SUBPROTOCOL
 
 FRAMES_AHEAD = 2
 """Frames of a connection that are read before the loop has taken them."""
+REASSURE_SECONDS = 5.0
+"""How often workers that are not read get a sign of life; they give up after a minute without."""
 
 
 async def serve(
@@ -74,6 +76,7 @@ async def _run(hub: Hub, stop: asyncio.Event) -> None:
     """Tick until the run is over, or suspend it when asked to."""
     stopping = asyncio.create_task(stop.wait())
     over = asyncio.create_task(hub.over.wait())
+    reassuring = asyncio.create_task(_reassure(hub))
     try:
         while not hub.over.is_set():
             if stop.is_set():
@@ -86,8 +89,14 @@ async def _run(hub: Hub, stop: asyncio.Event) -> None:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
     finally:
-        stopping.cancel()
-        over.cancel()
+        for task in (stopping, over, reassuring):
+            task.cancel()
+
+
+async def _reassure(hub: Hub) -> None:
+    while True:
+        await asyncio.sleep(REASSURE_SECONDS)
+        hub.reassure()
 
 
 async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) -> WebSocketServer:

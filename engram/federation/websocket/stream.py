@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
-from websockets.protocol import CLIENT, OPEN
+from websockets.protocol import CLIENT, OPEN, Event
 
 from engram.errors import ProtocolError
 from engram.federation.codec import JOINED, Encoded, Parts
@@ -334,6 +334,15 @@ class Stream(Connection, asyncio.BufferedProtocol):
         self._sending = False
         self.send_data()
 
+    def reassure(self) -> None:
+        """Where the other side is not read, take that for its silence and give it a sign of life: its pings
+        wait like all else that it sends. A pong that nobody asked for is one (RFC 6455, section 5.5.3).
+        """
+        if self.protocol.state is OPEN and not self.transport.is_reading():
+            self.heard()
+            self.protocol.send_pong(b"")
+            self.send_data()
+
     def send_data(self) -> None:
         """See Connection: what the library has to say waits for the end of a frame."""
         if not self._sending:
@@ -355,6 +364,11 @@ class ClientStream(Stream, ClientConnection):
         """See `Stream.receive`; an aggregator sends no pieces."""
         item = await super().receive()
         return item.data if isinstance(item, Incoming) else item
+
+    def process_event(self, event: Event) -> None:
+        """See Connection: whatever frame it is, the aggregator lives."""
+        self.heard()
+        super().process_event(event)
 
 
 def _unmasked(head: Head, start: memoryview) -> bytes:

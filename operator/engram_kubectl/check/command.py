@@ -103,6 +103,7 @@ async def _parts(
         network.check_dns(job, facts, settings),
         *storage.check_volumes(sets, children, facts),
         storage.check_checkpoint(job, facts),
+        *storage.check_worker_state(job),
         *storage.check_images(sets, nodes),
         *storage.check_pull_secrets(sets, facts),
         *quota.check_quota(sets, facts),

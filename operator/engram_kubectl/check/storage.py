@@ -10,7 +10,7 @@ from engram_kubectl.check.facts import Facts
 from engram_kubectl.check.findings import Found, fail, ok, unreadable, warn
 from engram_kubectl.check.nodes import Node
 from engram_kubectl.check.pods import PodSet
-from engram_operator.manifests import Children, checkpoint_is_durable
+from engram_operator.manifests import Children, checkpoint_is_durable, forgetful_groups
 from engram_operator.model import Object
 
 DOCKER_SECRETS = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
@@ -122,6 +122,18 @@ def check_checkpoint(job: FederatedIncrementalJob, facts: Facts) -> Found:
     if checkpoint.volume or not checkpoint.size:
         return ok("checkpoint", "on the volume of the job")
     return claim_found(checkpoint.size, checkpoint.storage_class_name, facts.storage_classes)
+
+
+def check_worker_state(job: FederatedIncrementalJob) -> list[Found]:
+    """Judge where workers keep what compression owes; nothing to say where they owe nothing."""
+    if not job.spec.aggregation.owes:
+        return []
+    groups = ", ".join(forgetful_groups(job))
+    if not groups:
+        return [ok("worker state", "on the volumes of the groups")]
+    unsaid = f"what {job.spec.aggregation.compression} leaves unsaid dies with the pods of {groups}"
+    harm = "the run stays valid, but a replaced worker changes its bits"
+    return [warn("worker state", f"{unsaid}: {harm}", "set state.volume of these groups")]
 
 
 def claim_found(size: str, name: str, classes: Sequence[Object] | None) -> Found:

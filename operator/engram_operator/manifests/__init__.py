@@ -9,7 +9,7 @@ from engram_operator.manifests.config import as_started, spec_digest, started_jo
 from engram_operator.manifests.context import Context
 from engram_operator.manifests.endpoints import EndpointUnknown, endpoints_of
 from engram_operator.manifests.jobs import job_patch
-from engram_operator.manifests.volumes import checkpoint_is_durable, with_checkpoint
+from engram_operator.manifests.volumes import checkpoint_is_durable, forgetful_groups, with_checkpoint
 
 __all__ = [
     "Children",
@@ -19,6 +19,7 @@ __all__ = [
     "build_children",
     "checkpoint_is_durable",
     "endpoints_of",
+    "forgetful_groups",
     "job_patch",
     "spec_digest",
     "started_job",

@@ -139,6 +139,18 @@ def checkpoint_is_durable(job: FederatedIncrementalJob) -> bool:
     return not any(name in source for name in TRANSIENT_SOURCES)
 
 
+def forgetful_groups(job: FederatedIncrementalJob) -> tuple[str, ...]:
+    """Return the groups whose workers lose with their pods what compression owes."""
+    if not job.spec.aggregation.owes:
+        return ()
+    kept = [group.state.volume or {"emptyDir": {}} for group in job.spec.workers]
+    return tuple(
+        group.name
+        for group, source in zip(job.spec.workers, kept, strict=True)
+        if any(name in source for name in TRANSIENT_SOURCES)
+    )
+
+
 def checkpoint_source(job: FederatedIncrementalJob) -> Mapping[str, Any]:
     """Return the source of the checkpoint's volume: the job's, a claim of ours, or an emptyDir."""
     if job.spec.aggregator.checkpoint.volume:

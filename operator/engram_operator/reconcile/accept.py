@@ -7,7 +7,9 @@ from functools import cache
 from typing import Any
 
 from engram.spec.crd import build_schema
+from engram.spec.job import FederatedIncrementalJob
 from engram.spec.names import Reason
+from engram_operator.manifests import checkpoint_is_durable, forgetful_groups
 from engram_operator.model import Object
 from engram_operator.status import Statement
 
@@ -15,19 +17,20 @@ _DEFAULTED = "managedBy"
 """A field that every version of the CRD defaults: where it is, the API server has set the defaults it
 knows."""
 
+_VALID = "The job is valid."
 _NOT_DURABLE = (
-    "The job is valid. Its checkpoint lies in an emptyDir: if the aggregator's pod is lost the run starts "
+    "Its checkpoint lies in an emptyDir: if the aggregator's pod is lost the run starts "
     "again from round 1, and it cannot be suspended; set spec.aggregator.checkpoint.volume or size to "
     "change that."
 )
 
 
-def acceptance(raw: Object, durable: bool, notice: Statement | None = None) -> Statement:
+def acceptance(raw: Object, job: FederatedIncrementalJob, notice: Statement | None = None) -> Statement:
     """Return the Accepted condition of a job that is valid.
 
     Args:
-        raw: the job.
-        durable: whether its checkpoint outlives a pod.
+        raw: the job as it is now.
+        job: the job as it runs.
         notice: what was asked and is not done.
     """
     if notice is not None:
@@ -41,10 +44,23 @@ def acceptance(raw: Object, durable: bool, notice: Statement | None = None) -> S
             f"{missing}, which therefore has its default; apply the crds/ of the operator's version and "
             "then the job again.",
         )
+    owing = _owing(job)
+    if not checkpoint_is_durable(job):
+        return Statement(True, Reason.CHECKPOINT_NOT_DURABLE, f"{_VALID} {_NOT_DURABLE} {owing}")
+    if owing:
+        return Statement(True, Reason.WORKER_STATE_NOT_DURABLE, f"{_VALID} {owing}")
+    return Statement(True, Reason.VALID)
+
+
+def _owing(job: FederatedIncrementalJob) -> str:
+    """Return what to say of workers that forget with their pods; empty: nothing."""
+    groups = forgetful_groups(job)
+    if not groups:
+        return ""
     return (
-        Statement(True, Reason.VALID)
-        if durable
-        else Statement(True, Reason.CHECKPOINT_NOT_DURABLE, _NOT_DURABLE)
+        f"What {job.spec.aggregation.compression} leaves unsaid dies with the pods of {', '.join(groups)}: a "
+        "replaced worker starts owing nothing, and the result is not the same bit for bit; set "
+        "spec.workers[].state.volume to change that."
     )
 
 

@@ -17,7 +17,6 @@ from engram_operator.manifests import (
     Context,
     EndpointUnknown,
     build_children,
-    checkpoint_is_durable,
     endpoints_of,
     with_checkpoint,
 )
@@ -47,7 +46,7 @@ def plan_before(
     except ConfigurationError as error:
         return _say(raw, invalid(str(error)), now)
     job = with_checkpoint(job, settings.checkpoint_size, settings.checkpoint_storage_class)
-    accepted = acceptance(raw, checkpoint_is_durable(job))
+    accepted = acceptance(raw, job)
     if not observed.complete:
         return Plan(wake_after=LOOK_AGAIN)
     obstacle = _obstacle(job, observed)

@@ -90,7 +90,7 @@ def _ended(run: Run, end: End) -> Plan:
 def _resting(run: Run) -> Plan:
     """Return what suspends the Jobs; everything else stays, so that the run can go on."""
     patches = job_patches(run, suspend=True) if run.observed.complete else ()
-    accepted = acceptance(run.raw, run.durable, run.held.notice)
+    accepted = acceptance(run.raw, run.held.job, run.held.notice)
     message = (
         "spec.suspend is true: the pods go, the checkpoint stays; set it to false and the run continues."
         if run.status.get("startTime")
@@ -142,7 +142,7 @@ def _running(run: Run) -> Plan:
         extra=(*overdue, *_own_findings(run), *problem),
     )
     findings = situation.findings()
-    accepted = acceptance(run.raw, run.durable, run.held.notice)
+    accepted = acceptance(run.raw, run.held.job, run.held.notice)
     reporting = record.fetching(run, over)
     statements = {**statements_of(situation, accepted, _suspended(run)), **reporting.statements}
     content = replace(
