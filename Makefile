@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e cluster-up cluster-down images deploy undeploy \
+.PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e e2e-kubeedge cluster-up cluster-down images deploy undeploy \
 	docs generate pictures format benchmark benchmark-reference benchmark-step benchmark-training benchmark-federation benchmark-operator \
 	benchmark-scrape benchmark-install clean
 
@@ -48,7 +48,11 @@ test-cluster: install ## The operator and the CRD on a real control plane (etcd,
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "control and not slow"
 
 e2e: install ## Real jobs in real containers on three real nodes, with faults (root; builds images)
-	$(BIN)/pytest -m nodes --timeout 1200
+	$(BIN)/pytest -m "nodes and not kubeedge" --timeout 1200
+
+e2e-kubeedge: install ## The same on a cluster whose edge nodes run KubeEdge's edgecore (builds KubeEdge once); not part of e2e
+	$(BIN)/python -m tests.cluster build --kubeedge
+	$(BIN)/pytest -m kubeedge --timeout 1200
 
 cluster-up: install ## Start a three-node Kubernetes on this machine and put its context into the kubeconfig
 	$(BIN)/python -m tests.cluster up --nodes 3

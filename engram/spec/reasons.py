@@ -138,6 +138,11 @@ class Reason(StrEnum):
         "The node of a worker is not in touch with the cluster; the worker keeps training and is not "
         "replaced.",
     )
+    DELETION_WAITS = (
+        "DeletionWaits",
+        "Degraded",
+        "The job is deleted, and pods of it stay on a node that is out of touch until that is back or gone.",
+    )
     AGGREGATOR_RESTARTING = (
         "AggregatorRestarting",
         "Degraded Progressing",

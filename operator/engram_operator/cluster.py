@@ -53,6 +53,10 @@ class Cluster:
         peers = peers_of(job, self._table.values) if compares(job) else ()
         return sight._replace(observed=replace(sight.observed, peers=peers)) if peers else sight
 
+    async def leaving(self, job: Object) -> Observed:
+        """Look at what is left of a deleted job (see Observer.leaving)."""
+        return await self._observer.leaving(job)
+
     @property
     def unfinished(self) -> int:
         """How many jobs are under way."""

@@ -28,6 +28,7 @@ from engram_operator.observing import Clock, Sight, Tables
 from engram_operator.pace import Pace
 from engram_operator.queue import WorkQueue
 from engram_operator.settings import Settings
+from engram_operator.status.conditions import timestamp
 from engram_operator.tables import ChildTable, JobTable, key_of, version_of
 from engram_operator.watching import Watch
 
@@ -70,6 +71,8 @@ class Controller:
         self._reader = LiveReader(api, settings)
         self._poller = Poller(self._reader, settings, clock, self.queue.add)
         self._pace = Pace(clock.monotonic)
+        self._departed: dict[JobKey, Object] = {}
+        """Jobs that are gone while pods of theirs are not, until that is explained or over."""
         self._watches = [
             Watch(api, kind, namespace, table, self.pulse.beat)
             for namespace in settings.namespaces or ("",)
@@ -80,6 +83,7 @@ class Controller:
         """Take over a FederatedIncrementalJob and look at it, if it is news."""
         self.pulse.beat()
         if self.table.put(job, listed=listed):
+            self._departed.pop(JobKey(job["metadata"]["namespace"], job["metadata"]["name"]), None)
             self.queue.add(JobKey(job["metadata"]["namespace"], job["metadata"]["name"]))
 
     def job_gone(self, job: Mapping[str, Any]) -> None:
@@ -89,11 +93,15 @@ class Controller:
         known = self.table.get(key)
         if known is not None and known["metadata"].get("uid") == job["metadata"].get("uid"):
             self._forget(key)
+            if self.tables.pods.of(key, known["metadata"]["uid"]):
+                deleted = {**known["metadata"], "deletionTimestamp": timestamp(self._clock.now())}
+                self._departed[key] = {**known, "metadata": deleted}
+                self.queue.add_after(key, SETTLE_SECONDS)
 
     @property
     def remembered(self) -> int:
         """How many things this process remembers of jobs; of those that are gone it is none."""
-        return self._cluster.unfinished + len(self._pace)
+        return self._cluster.unfinished + len(self._pace) + len(self._departed)
 
     def ages(self) -> tuple[tuple[str, float], ...]:
         """Return what would be wrong if it were true for long, and the seconds for which it is."""
@@ -152,7 +160,7 @@ class Controller:
         if job is None or not evidence.managed(job) or job["metadata"].get("deletionTimestamp"):
             # Children go by their ownerReferences.
             self._poller.want(key, False)
-            return "unchanged"
+            return await self._see_off(key, job or self._departed.get(key))
         believed = max(self._settings.objects_seconds, READ_SECONDS_PER_JOB * self._cluster.unfinished)
         sight = await self._cluster.observe(job, self._poller.newest(key), believed)
         if sight.leftovers:
@@ -166,6 +174,25 @@ class Controller:
         job = newest
         plan = self._reconcile(job, sight.credentials, sight.observed, self._settings, self._clock.now())
         return await self._carry_out(key, job, plan, sight)
+
+    async def _see_off(self, key: JobKey, job: Object | None) -> Result:
+        """Explain why pods of a deleted job do not go, if so; of one that is gone, by an Event only."""
+        if job is None or not evidence.managed(job):
+            self._departed.pop(key, None)
+            return "unchanged"
+        observed = await self._cluster.leaving(job)
+        if not observed.pods:
+            self._departed.pop(key, None)
+            return "unchanged"
+        plan = self._reconcile(job, None, observed, self._settings, self._clock.now())
+        if key not in self._departed:
+            return await self._carry_out(key, job, plan, Sight(observed))
+        for note in plan.notes:
+            await self._cluster.write_event(job, note, plan.status or {})
+        if not plan.notes:
+            return "unchanged"
+        self._departed.pop(key, None)
+        return "changed"
 
     async def _carry_out(self, key: JobKey, job: Object, plan: Plan, sight: Sight) -> Result:
         delays = [seconds for seconds in (plan.wake_after, sight.look_again) if seconds is not None]

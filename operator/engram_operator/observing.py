@@ -124,6 +124,17 @@ class Observer:
         known.trusted_until = self._clock.monotonic() + (0.0 if sight.observed.foreign else believed)
         return sight._replace(look_again=troubles.look_again)
 
+    async def leaving(self, job: Object) -> Observed:
+        """Look at what is left of a job that is deleted: its batch Jobs and pods, and nodes that may be lost.
+
+        Raises:
+            ApiError: something cannot be read.
+        """
+        key, uid = key_of(job), job["metadata"]["uid"]
+        pods = tuple(sorted(self._tables.pods.of(key, uid).values(), key=lambda pod: pod.name))
+        nodes = await self._nodes_for(job, pods, complete=False)
+        return Observed(jobs=self._tables.jobs.of(key, uid), pods=pods, nodes=nodes, complete=False)
+
     def _complete(self, job: Object, known: Known, found: Mapping[Named, Object], seen: Observed) -> Sight:
         """Sort what was read into ours and not ours."""
         owners = {name: evidence.ownership(item, job) for name, item in found.items()}

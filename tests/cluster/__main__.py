@@ -48,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=range(len(node_level.NAMES) + 1),
         help=f"real nodes, the first of {names} (needs root); 0: only the control plane",
     )
+    up.add_argument(
+        "--edge",
+        type=node_level.Edge,
+        default=node_level.Edge.KUBELET,
+        choices=list(node_level.Edge),
+        help="what the nodes at the edge run: a kubelet (default), or KubeEdge's edgecore, with cloudcore",
+    )
     up.add_argument("--no-context", action="store_true", help="leave your own kubeconfig alone")
     add("status", _status, named=True)
     add("kubeconfig", _kubeconfig, named=True)
@@ -56,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "archives", nargs="*", type=Path, help="images as tar files (default: all in the cache)"
     )
     add("down", _down, named=True)
-    add("build", _build, named=False)
+    build = add("build", _build, named=False)
+    build.add_argument("--kubeedge", action="store_true", help="KubeEdge's programs as well")
     add("can-run-nodes", _can_run_nodes, named=False)
     return parser
 
@@ -69,7 +77,7 @@ def _up(options: argparse.Namespace) -> int:
         if any(processes.pid(name) for name in processes.names()):
             raise RuntimeError(f"cluster {options.name} is up: end it by 'python -m tests.cluster down'")
         lifecycle.down(directory)
-    lifecycle.up(directory, node_level.NAMES[: options.nodes])
+    lifecycle.up(directory, node_level.NAMES[: options.nodes], edge=options.edge)
     control_plane = ControlPlane.load(directory)
     if control_plane is not None and not options.no_context:
         context.use(directory, control_plane)
@@ -130,7 +138,8 @@ def _build(options: argparse.Namespace) -> int:
     What the machine lacks of its own is said and left to it; the exit code is 1 when a build fails.
     """
     failed = False
-    for name in (*binaries.MACHINE, *binaries.SOURCES):
+    wanted = (name for name in binaries.SOURCES if options.kubeedge or name not in binaries.KUBEEDGE)
+    for name in (*binaries.MACHINE, *wanted):
         began = time.monotonic()
         try:
             found = str(binaries.find(name))

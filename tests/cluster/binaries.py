@@ -8,6 +8,7 @@ version of each program, and `go build` makes it once, into a cache outside the 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ MACHINE = {
 }
 """Programs taken from the machine, with the Debian package that has them."""
 
+KUBEEDGE_MODULE = "github.com/kubeedge/kubeedge"
+
 GO_FOLDERS = (None, str(Path(sys.executable).parent), "/usr/local/go/bin")
 """Where `go` is looked for; None: PATH."""
 
@@ -57,6 +60,8 @@ class Source:
     """The module whose version names the cache folder; empty: the program is ours, its sources do."""
     stamps: tuple[str, ...] = ()
     """Linker variables; `{version}`, `{major}` and `{minor}` stand for those of `module`."""
+    c: bool = False
+    """Whether a C compiler is needed: what it makes finds the machine's C library when it starts."""
 
     @property
     def version(self) -> str:
@@ -104,6 +109,12 @@ def _kubernetes(command: str) -> Source:
     return Source("kubernetes", f"k8s.io/kubernetes/cmd/{command}", "k8s.io/kubernetes", tuple(stamps))
 
 
+def _kubeedge(command: str, *, c: bool = False) -> Source:
+    """Return the source of a program of KubeEdge's."""
+    stamp = f"{KUBEEDGE_MODULE}/pkg/version.gitVersion={{version}}"
+    return Source("kubeedge", f"{KUBEEDGE_MODULE}/{command}", KUBEEDGE_MODULE, (stamp,), c)
+
+
 SOURCES = {
     **{name: _kubernetes(name) for name in (*CONTROL_PLANE, "kubelet", "kube-proxy")},
     "helm": Source(
@@ -119,11 +130,15 @@ SOURCES = {
         ("main.version={version}",),
     ),
     "coredns": Source("coredns", ".", "github.com/coredns/coredns"),
+    "cloudcore": _kubeedge("cloud/cmd/cloudcore"),
+    "edgecore": _kubeedge("edge/cmd/edgecore", c=True),  # it keeps its state in SQLite
     "pause": Source("nodetools", "./pause", ""),
     "probe": Source("nodetools", "./probe", ""),
     "dashboards": Source("grafana", ".", ""),
 }
 """Programs that can be built, by name."""
+KUBEEDGE = ("cloudcore", "edgecore")
+"""Those that only clusters with KubeEdge need: ten minutes of building that nobody else waits for."""
 
 
 def find(name: str) -> Path:
@@ -153,6 +168,18 @@ def lookup(name: str) -> Path | None:
         return cached
     asset = _assets()
     return asset / name if asset is not None and (asset / name).is_file() else None
+
+
+def module_folder(source: Source) -> Path:
+    """Return where Go keeps the sources of a program's module; they are downloaded if need be.
+
+    Raises Unavailable.
+    """
+    command: list[str | Path] = [go_command(), "mod", "download", "-json", source.module]
+    done = subprocess.run(command, cwd=_HERE / source.folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"{source.module} {source.version} cannot be downloaded: {done.stderr.strip()}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _assets() -> Path | None:
@@ -185,7 +212,7 @@ def _build(name: str, source: Source) -> Path:
         done = subprocess.run(
             [go, "build", *flags, "-o", partial, source.package],
             cwd=_HERE / source.folder,
-            env={**os.environ, "CGO_ENABLED": "0"},
+            env={**os.environ, "CGO_ENABLED": str(int(source.c))},
             capture_output=True,
             text=True,
             check=False,

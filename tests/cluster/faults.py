@@ -7,6 +7,7 @@ the cluster takes to notice is for the test to wait for.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,15 +17,32 @@ from tests.cluster.node_level import NodeLevel
 
 
 @contextmanager
-def kubelet_killed(level: NodeLevel, name: str) -> Iterator[None]:
-    """SIGKILL a node's kubelet; its containers go on. At the end it is started, and the node Ready."""
+def agent_ended(
+    level: NodeLevel, name: str, how: signal.Signals = signal.SIGKILL, *, cut_off: bool = False
+) -> Iterator[None]:
+    """End a node's kubelet or edgecore; its containers go on. At the end it is started, and the node Ready.
+
+    `cut_off` does not wait for that: the node's cable is cut meanwhile.
+    """
     node = level.nodes[name]
-    node.kill("kubelet")
+    node.kill(level.agent_of(name), how)
     try:
         yield
     finally:
-        level.start_kubelet(node)
-        level.wait_ready([name])
+        level.start_agent(node)
+        if not cut_off:
+            level.wait_ready([name])
+
+
+@contextmanager
+def cloudcore_down(level: NodeLevel) -> Iterator[None]:
+    """SIGKILL cloudcore; edge nodes are on their own. At the end it serves again, and the nodes are Ready."""
+    level.cloudcore.stop()
+    try:
+        yield
+    finally:
+        level.start_cloudcore()
+        level.wait_ready()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from tests.cluster import binaries, containerd
@@ -38,9 +39,7 @@ def start(node: Node, *, dns: str | None, taints: list[dict[str, str]]) -> None:
     `dns` is the address of the cluster's DNS, None on nodes that have none: their pods find no name at all,
     at once. `taints` are given at registration, so that no pod slips in before.
     """
-    node.root.mkdir(parents=True, exist_ok=True)
-    resolver = node.root / "resolv.conf"
-    resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", encoding="utf-8")
+    resolver = write_resolver(node)
     config = node.root / "kubelet.json"
     content = {**_configuration(node), "resolvConf": str(resolver), "registerWithTaints": taints}
     if dns is not None:
@@ -57,6 +56,14 @@ def start(node: Node, *, dns: str | None, taints: list[dict[str, str]]) -> None:
             "--root-dir=/var/lib/kubelet",
         ],
     )
+
+
+def write_resolver(node: Node) -> Path:
+    """Write and return the resolver file of pods without cluster DNS: they find no name at all, at once."""
+    file = node.root / "resolv.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", encoding="utf-8")
+    return file
 
 
 def start_proxy(node: Node, control_plane: ControlPlane) -> None:
@@ -90,24 +97,13 @@ def start_proxy(node: Node, control_plane: ControlPlane) -> None:
     node.wait_for("kube-proxy", "http://127.0.0.1:10256/healthz")
 
 
-def _configuration(node: Node) -> dict[str, Any]:
-    """Return the KubeletConfiguration; heartbeats are frequent, so that a lost node is noticed soon."""
-    pki = node.directory.pki
+def pods_settings() -> dict[str, Any]:
+    """Return how a node treats pods and tells of itself, the same for kubelet and for KubeEdge's edgecore.
+
+    Heartbeats are frequent, so that a lost node is noticed soon.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": node.address,
-        "port": PORT,
-        "healthzBindAddress": "127.0.0.1",
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(pki / "ca.crt")},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(pki / f"{node.name}-serving.crt"),
-        "tlsPrivateKeyFile": str(pki / f"{node.name}-serving.key"),
         "containerRuntimeEndpoint": f"unix://{containerd.SOCKET}",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
@@ -126,4 +122,25 @@ def _configuration(node: Node) -> dict[str, Any]:
             "imagefs.available": "1%",
         },
         "kubeReserved": {"memory": str(memory - memory // _MEMORY_SHARE - _EVICTION_BYTES)},
+    }
+
+
+def _configuration(node: Node) -> dict[str, Any]:
+    """Return the KubeletConfiguration."""
+    pki = node.directory.pki
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": node.address,
+        "port": PORT,
+        "healthzBindAddress": "127.0.0.1",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(pki / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(pki / f"{node.name}-serving.crt"),
+        "tlsPrivateKeyFile": str(pki / f"{node.name}-serving.key"),
+        **pods_settings(),
     }

@@ -14,18 +14,25 @@ NODES = "nodes"
 """`ClusterDirectory.read(NODES)` is there from before the first node is started until the last is gone."""
 
 
-def up(directory: ClusterDirectory, nodes: Sequence[str] = (), *, owned: bool = False) -> None:
+def up(
+    directory: ClusterDirectory,
+    nodes: Sequence[str] = (),
+    *,
+    edge: node_level.Edge = node_level.Edge.KUBELET,
+    owned: bool = False,
+) -> None:
     """Start a cluster: the control plane alone, or with real nodes of these names.
 
-    `owned` ends it with this process, by the next `sweep`. What was started is ended again on any failure.
-    Raises binaries.Unavailable, RuntimeError or TimeoutError.
+    `edge` tells what the nodes at the edge run. `owned` ends the cluster with this process, by the next
+    `sweep`. What was started is ended again on any failure. Raises binaries.Unavailable, RuntimeError or
+    TimeoutError.
     """
     directory.create()
     if owned:
         directory.own()
     try:
         if nodes:
-            node_level.up(directory, nodes)
+            node_level.up(directory, nodes, edge)
         else:
             (ControlPlane.load(directory) or ControlPlane(directory, Ports.free())).start()
     except BaseException:

@@ -117,12 +117,7 @@ class Network:
     def refuses(self, name: str, port: int) -> bool:
         """Tell whether nobody answers at a port of a node, asked from the control plane."""
         address = next(place.address for place in self.places if place.name == name)
-        dial = f"exec 3<>/dev/tcp/{address}/{port}"
-        try:
-            _inside(self.control, "timeout", "3", "bash", "-c", dial)
-        except RuntimeError:
-            return True
-        return False
+        return not answers(self.control, address, port)
 
     def _connect(self, place: Place) -> None:
         """Give a node its namespace, cable and routes."""
@@ -148,6 +143,15 @@ class Network:
     def _namespaces(self) -> list[str]:
         """Return the names of all namespaces, the control plane's last (it holds the bridge)."""
         return [*(self.namespace(place.name) for place in self.places), self.control]
+
+
+def answers(namespace: str, address: str, port: int) -> bool:
+    """Tell whether somebody accepts connections at a port, asked from inside a network namespace."""
+    try:
+        _inside(namespace, "timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{address}/{port}")
+    except RuntimeError:
+        return False
+    return True
 
 
 def _ip(command: str) -> None:

@@ -7,6 +7,7 @@ node's mounts go with it; what was written to the node's disk (`root`) stays, as
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -105,9 +106,9 @@ class Node:
         # nsenter(1) only waits for it: the daemon's own record tells its memory, and it alone is killed.
         self._processes.record(name, until(inner, f"{daemon} of node {self.name}", every=0.002))
 
-    def kill(self, daemon: str) -> bool:
-        """SIGKILL a daemon; return whether it ran."""
-        return self._processes.stop(f"{self.name}-{daemon}")
+    def kill(self, daemon: str, how: signal.Signals = signal.SIGKILL) -> bool:
+        """End a daemon by a signal; return whether it ran."""
+        return self._processes.stop(f"{self.name}-{daemon}", how=how)
 
     def check(self, daemon: str) -> None:
         """Raise RuntimeError with the end of its log when the daemon has ended."""

@@ -1,8 +1,8 @@
 """The node level of a cluster: a control plane, and real nodes with real containers around it.
 
-Nodes whose name begins with `edge` are as KubeEdge's without EdgeMesh: labelled and tainted, and neither
-kube-proxy nor cluster DNS. The others have both. Everything that runs is recorded in the cluster's folder
-first, so that `down` ends it from any process, at any time, twice.
+Nodes whose name begins with `edge` are labelled and tainted, and have neither kube-proxy nor cluster DNS:
+they run KubeEdge's edgecore, or a kubelet in its place, which is quicker. Everything that runs is recorded in
+the cluster's folder first, so that `down` ends it from any process, at any time, twice.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from engram.spec.names import Label
-from tests.cluster import binaries, cgroups, containerd, dns, image_cache, images, kubelet
+from tests.cluster import binaries, cgroups, containerd, dns, edgecore, image_cache, images, kubelet
 from tests.cluster.api import Api, Object
+from tests.cluster.cloudcore import CloudCore
 from tests.cluster.control_plane import ControlPlane, Ports, Timing
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.network import CONTROL_ADDRESS, Network, places
@@ -41,16 +43,26 @@ _PROGRAMS = (
     *("containerd", "runc", "iptables", "ip", "nsenter", "unshare"),
 )
 _EDGE_LABELS = {Label.EDGE_NODE: "", "node-role.kubernetes.io/agent": ""}
-"""What KubeEdge's edgecore gives its node; here the administrator does, for kubelet may not."""
+"""What KubeEdge's edgecore gives its node; a kubelet may not, so the administrator does."""
 _FACTS = "nodes"
+
+
+class Edge(StrEnum):
+    """What runs the pods of the nodes at the edge."""
+
+    KUBELET = "kubelet"
+    KUBEEDGE = "kubeedge"
 
 
 class NodesImpossible(binaries.Unavailable):
     """This machine does not allow nodes, whatever is installed: one line that says why."""
 
 
-def check() -> None:
-    """Raise what keeps nodes from running here: NodesImpossible, or Unavailable for what can be installed."""
+def check(edge: Edge = Edge.KUBELET) -> None:
+    """Raise what keeps nodes from running here: NodesImpossible, or Unavailable for what can be installed.
+
+    What is missing and can be built is built.
+    """
     if sys.platform != "linux" or os.geteuid() != 0:
         raise NodesImpossible("nodes need Linux and root: network namespaces, mounts and control groups")
     problem = cgroups.problem()
@@ -68,7 +80,7 @@ def check() -> None:
         raise binaries.Unavailable(
             "no CNI plugins: on Debian and Ubuntu 'apt-get install containernetworking-plugins'"
         )
-    for name in _PROGRAMS:
+    for name in (*_PROGRAMS, *(binaries.KUBEEDGE if edge == Edge.KUBEEDGE else ())):
         binaries.find(name)
 
 
@@ -79,6 +91,7 @@ class NodeLevel:
     directory: ClusterDirectory
     control_plane: ControlPlane
     network: Network
+    edge: Edge = Edge.KUBELET
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -96,6 +109,17 @@ class NodeLevel:
         """Return kubectl with the administrator's rights."""
         return Kubectl(binaries.find("kubectl"), self.directory.kubeconfig)
 
+    @property
+    def cloudcore(self) -> CloudCore:
+        """KubeEdge's half in the cloud. Raises RuntimeError in a cluster without KubeEdge."""
+        if self.edge != Edge.KUBEEDGE:
+            raise RuntimeError("this cluster has no KubeEdge: start it with --edge kubeedge")
+        return CloudCore(self.control_plane, CONTROL_ADDRESS)
+
+    def agent_of(self, name: str) -> str:
+        """Return the daemon that runs the pods of a node: kubelet or edgecore."""
+        return edgecore.NAME if self._has_edgecore(name) else "kubelet"
+
     def start(self, archives: Sequence[Path]) -> None:
         """Start control plane and nodes; return when every node is Ready and labelled.
 
@@ -112,14 +136,15 @@ class NodeLevel:
             image_cache.seed(self.directory, archives, [node.root for node in nodes])
             _together([_bound(_boot, node) for node in nodes])
 
-        _together([self.control_plane.start, boot])
+        _together([self._start_control, boot])
         for node in nodes:
-            kubelet.prepare(node, self.control_plane)
+            if not self._has_edgecore(node.name):
+                kubelet.prepare(node, self.control_plane)
         api = self.api()
         try:
             dns.permit(api)
             for node in nodes:
-                self.start_kubelet(node)
+                self.start_agent(node)
             self.wait_ready()
             self.label(self.nodes)
             for node in nodes:
@@ -132,14 +157,26 @@ class NodeLevel:
         """Start a node that was stopped, with all its daemons; `wait_ready` waits for it."""
         node = self.nodes[name]
         _boot(node)
-        self.start_kubelet(node)
+        self.start_agent(node)
         if not is_edge(name):
             self._start_services(node)
 
-    def start_kubelet(self, node: Node) -> None:
-        """Start the node's kubelet alone."""
-        edge = is_edge(node.name)
-        kubelet.start(node, dns=None if edge else self._dns_address, taints=[EDGE_TAINT] if edge else [])
+    def start_agent(self, node: Node) -> None:
+        """Start the node's kubelet or edgecore alone, whether or not the node is cut off."""
+        taints = [EDGE_TAINT] if is_edge(node.name) else []
+        if self._has_edgecore(node.name):
+            token = "" if edgecore.registered(node) else self._token()
+            edgecore.start(node, self.cloudcore.address, token=token, taints=taints)
+        else:
+            kubelet.start(node, dns=None if taints else self._dns_address, taints=taints)
+
+    def start_cloudcore(self) -> None:
+        """Start cloudcore, which was stopped; nodes come back by themselves."""
+        api = self.api()
+        try:
+            self.cloudcore.start(api)
+        finally:
+            api.close()
 
     def wait_ready(self, names: Iterable[str] = (), seconds: float = 60) -> None:
         """Wait until the nodes (default: all) are Ready and lost no taint of their loss."""
@@ -151,10 +188,10 @@ class NodeLevel:
             api.close()
 
     def label(self, names: Iterable[str]) -> None:
-        """Label those of the nodes that are at the edge; once more is no error."""
+        """Label those nodes at the edge that do not label themselves; once more is no error."""
         api = self.api()
         try:
-            for name in filter(is_edge, names):
+            for name in (name for name in names if is_edge(name) and not self._has_edgecore(name)):
                 api.patch("Node", name, {"metadata": {"labels": _EDGE_LABELS}})
         finally:
             api.close()
@@ -172,12 +209,37 @@ class NodeLevel:
         with ExitStack() as afterwards:  # also when a node resists
             afterwards.callback(self._delete_data)
             afterwards.callback(self.network.down)
-            _together([*(node.stop for node in self.nodes.values()), self.control_plane.stop])
+            _together([*(node.stop for node in self.nodes.values()), self._stop_control])
 
     @property
     def _dns_address(self) -> str | None:
         """Address of cluster DNS: the first node's that is not at the edge."""
         return next((place.address for place in self.network.places if not is_edge(place.name)), None)
+
+    def _start_control(self) -> None:
+        """Start the control plane, with KubeEdge's half of it."""
+        self.control_plane.start()
+        if self.edge == Edge.KUBEEDGE:
+            self.cloudcore.install(self.kubectl())
+            self.start_cloudcore()
+
+    def _stop_control(self) -> None:
+        """End the control plane and cloudcore."""
+        if self.edge == Edge.KUBEEDGE:
+            self.cloudcore.stop()
+        self.control_plane.stop()
+
+    def _has_edgecore(self, name: str) -> bool:
+        """Tell whether a node is KubeEdge's."""
+        return self.edge == Edge.KUBEEDGE and is_edge(name)
+
+    def _token(self) -> str:
+        """Return what lets a new edge node in."""
+        api = self.api()
+        try:
+            return self.cloudcore.token(api)
+        finally:
+            api.close()
 
     def _delete_data(self) -> None:
         """Delete what nodes and etcd kept."""
@@ -193,14 +255,21 @@ class NodeLevel:
     def _all_ready(self, api: Api, wanted: set[str]) -> bool:
         """Tell whether the nodes can take pods."""
         for name in wanted:
-            self.nodes[name].check("kubelet")
-        waiting = wanted - {item["metadata"]["name"] for item in api.list("Node") if _ready(item)}
+            self.nodes[name].check(self.agent_of(name))
+        ready = [item for item in api.list("Node") if _ready(item)]
+        waiting = wanted - {item["metadata"]["name"] for item in ready}
         if waiting:
             raise NotYet(f"not Ready: {', '.join(sorted(waiting))}")
+        for name in (item["metadata"]["name"] for item in ready if not _labelled(item)):
+            if name in wanted and self._has_edgecore(name):
+                raise NotYet(
+                    f"{name} is registered without the edge role: no job is placed there as on an edge node; "
+                    f"'kubectl label node {name} {Label.EDGE_NODE}='"
+                )
         return True
 
 
-def plan(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel:
+def plan(directory: ClusterDirectory, names: Sequence[str] = NAMES, edge: Edge = Edge.KUBELET) -> NodeLevel:
     """Return the cluster that would stand in `directory`; nothing is started."""
     prefix = f"engram-{hashlib.sha256(str(directory.path).encode()).hexdigest()[:6]}"
     network = Network(prefix, places(names))
@@ -212,20 +281,20 @@ def plan(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel
         advertise=CONTROL_ADDRESS,
         timing=TIMING,
     )
-    return NodeLevel(directory, control_plane, network)
+    return NodeLevel(directory, control_plane, network, edge)
 
 
-def up(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel:
+def up(directory: ClusterDirectory, names: Sequence[str] = NAMES, edge: Edge = Edge.KUBELET) -> NodeLevel:
     """Start a cluster with nodes in `directory` and return it when every node is Ready.
 
     The nodes have every image that the cache holds as an archive (`images.cached`). Raises
     binaries.Unavailable (NodesImpossible) before anything is started; whatever goes wrong later, an
     interruption too, is cleaned up first.
     """
-    check()
+    check(edge)
     directory.create()
-    level = plan(directory, names)
-    directory.write(_FACTS, list(names))
+    level = plan(directory, names, edge)
+    directory.write(_FACTS, {"names": list(names), "edge": edge})
     try:
         level.start(images.cached())
     except BaseException:
@@ -236,8 +305,8 @@ def up(directory: ClusterDirectory, names: Sequence[str] = NAMES) -> NodeLevel:
 
 def load(directory: ClusterDirectory) -> NodeLevel | None:
     """Return the cluster with nodes that was started in `directory`, None for none."""
-    names = directory.read(_FACTS)
-    return plan(directory, [str(name) for name in names]) if isinstance(names, list) else None
+    facts = directory.read(_FACTS)
+    return plan(directory, facts["names"], Edge(facts["edge"])) if isinstance(facts, dict) else None
 
 
 def down(directory: ClusterDirectory) -> None:
@@ -258,6 +327,11 @@ def _ready(node: Object) -> bool:
     lost = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
     taints = {taint["key"] for taint in node.get("spec", {}).get("taints", ())}
     return conditions.get("Ready") == "True" and not taints & set(lost)
+
+
+def _labelled(node: Object) -> bool:
+    """Tell whether a node has the label of the edge."""
+    return Label.EDGE_NODE in node["metadata"].get("labels", {})
 
 
 def _boot(node: Node) -> None:

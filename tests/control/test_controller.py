@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engram.spec.names import Reason
 from engram_operator import controller as controller_module
 from engram_operator.controller import Controller
 from engram_operator.errors import OperatorError
@@ -17,7 +18,7 @@ from engram_operator.reconcile import reconcile
 from engram_operator.settings import Settings
 from tests.control.api_server import ApiServer, Asked, Refusal, serving
 from tests.control.builders import SETTINGS, job_object
-from tests.control.edge import KEY, FakeClock, api_of, background, batch_job, child, run, until
+from tests.control.edge import KEY, FakeClock, api_of, background, batch_job, child, raw_pod, run, until
 
 Answer = Callable[[Object, Observed], Plan]
 
@@ -227,6 +228,54 @@ def test_a_deleted_job_is_forgotten_but_not_its_successor() -> None:
             assert it.table.get(KEY) is None
             assert len(it.queue) == 0
             assert await it.look(KEY) == "unchanged"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_pods_of_a_deleted_job_that_a_lost_node_keeps_are_explained_once(foreground: bool) -> None:
+    async def scenario() -> None:
+        async with controlling() as (it, server, _):
+            unknown = [{"type": "Ready", "status": "Unknown", "lastTransitionTime": "2026-01-02T11:58:00Z"}]
+            await server.put(
+                {"kind": "Node", "metadata": {"name": "edge1"}, "status": {"conditions": unknown}}
+            )
+            going = job_object()
+            if foreground:
+                going["metadata"]["deletionTimestamp"] = "2026-01-02T12:00:00Z"
+            stored = await seen(it, server, going)
+            staying = raw_pod("digits-edge-0", status={"phase": "Running"})
+            staying["metadata"]["deletionTimestamp"] = "2026-01-02T12:00:00Z"
+            it.tables.pods.put(await server.put(staying))
+            if not foreground:
+                await server.delete("FederatedIncrementalJob", "lab", "digits")
+                it.job_gone(stored)
+            for _ in range(2):
+                await it.look(KEY)
+
+            (event,) = [item for (plural, _, _), item in server.objects.items() if plural == "events"]
+            assert event["reason"] == Reason.DELETION_WAITS
+            assert "node edge1, out of touch since 11:58:00 UTC" in event["message"]
+            if foreground:
+                assert "kubectl delete node edge1" in str(status_of(server)["conditions"])
+            else:
+                assert it.remembered == 0
+
+    run(scenario())
+
+
+def test_a_deleted_job_whose_pods_go_leaves_nothing_in_memory() -> None:
+    async def scenario() -> None:
+        async with controlling() as (it, server, _):
+            stored = await seen(it, server)
+            left = await server.put(raw_pod("digits-edge-0"))
+            it.tables.pods.put(left)
+            it.job_gone(stored)
+            assert it.remembered == 1
+            it.tables.pods.drop(left)
+            assert await it.look(KEY) == "unchanged"
+            assert it.remembered == 0
+            assert [name for plural, _, name in server.objects if plural == "events"] == []
 
     run(scenario())
 

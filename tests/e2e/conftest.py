@@ -1,7 +1,8 @@
 """Fixtures of tests on real nodes: those of the control plane level, over a cluster that has nodes.
 
 `ENGRAM_TEST_KUBECONFIG` may name the kubeconfig of a cluster that stands already (`python -m tests.cluster up
---nodes 3`), which makes a single test quick; or of a cluster of the user's, where faults are skipped.
+--nodes 3`, with `--edge kubeedge` for the tests of KubeEdge), which makes a single test quick; or of a
+cluster of the user's, where faults are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.cluster.fixtures import (  # noqa: F401  used by name
     unavailable,
 )
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.node_level import NodeLevel
+from tests.cluster.node_level import Edge, NodeLevel
 from tests.cluster.state import ClusterDirectory
 from tests.e2e.faulted import claim, report, start  # noqa: F401  used by name
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs
@@ -36,11 +37,18 @@ OURS = {"operator", "user"}
 """Fixtures of tests whose pods run the images of this tree."""
 
 
+def edge_of(session: pytest.Session) -> Edge:
+    """Return what the nodes at the edge run in this session."""
+    kubeedge = any(item.get_closest_marker("kubeedge") for item in session.items)
+    return Edge.KUBEEDGE if kubeedge else Edge.KUBELET
+
+
 @pytest.fixture(scope="session")
 def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster with real nodes: started on first use, ended with the session.
 
-    Where a test needs the operator, its nodes have the images of this tree from the start.
+    Those at the edge are KubeEdge's if the session has tests of KubeEdge. Where a test needs the operator,
+    its nodes have the images of this tree from the start.
     """
     named = os.environ.get(KUBECONFIG_VARIABLE)
     directory = ClusterDirectory(Path(named).parents[1]) if named else lifecycle.own_directory()
@@ -48,10 +56,11 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         program = binaries.find("kubectl")
         if not named:
             lifecycle.sweep()
-            node_level.check()
+            edge = edge_of(request.session)
+            node_level.check(edge)
             if any(OURS & set(getattr(item, "fixturenames", ())) for item in request.session.items):
                 base_image.archives()
-            lifecycle.up(directory, node_level.NAMES, owned=True)
+            lifecycle.up(directory, node_level.NAMES, edge=edge, owned=True)
     except node_level.NodesImpossible as reason:
         pytest.skip(str(reason))
     except binaries.Unavailable as reason:
@@ -84,6 +93,14 @@ def operator(control_plane: Cluster, crd: str) -> str:  # noqa: F811  the fixtur
     rollout = ("rollout", "status", f"deployment/{OPERATOR}", "--timeout=120s")
     control_plane.kubectl.inside(SYSTEM).run(*rollout, seconds=130)
     return OPERATOR
+
+
+@pytest.fixture
+def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:  # noqa: F811  the fixture
+    """Make `local` volumes that go with the test."""
+    made = Volumes(api, level)
+    yield made
+    made.remove()
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from tests.cluster.api import Api
 from tests.cluster.fixtures import Cluster
 from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl, KubectlError
+from tests.e2e.examples import ENFORCE, EXAMPLES
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, build_job
-from tests.e2e.test_jobs import ENFORCE, EXAMPLES, small
+from tests.e2e.test_jobs import small
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
 

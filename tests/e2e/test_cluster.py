@@ -259,7 +259,7 @@ def test_a_pod_out_of_memory_is_killed_and_says_so(pods: Pods) -> None:
 def test_a_gpu_pod_goes_where_the_gpu_is(pods: Pods, api: Api, level: NodeLevel) -> None:
     gpu.give(api, "edge2", 1)
     try:
-        with faults.kubelet_killed(level, "edge2"):
+        with faults.agent_ended(level, "edge2"):
             pods.start("training", "say", "trained", limits={gpu.RESOURCE: "1"})
         assert pods.wait("training", "Succeeded")["spec"]["nodeName"] == "edge2"
     finally:
@@ -270,7 +270,7 @@ def test_containers_go_on_without_kubelet(pods: Pods, api: Api, level: NodeLevel
     pods.start("web", "serve", ":8080", node="edge1", tolerations=STAYS)
     before = pods.wait("web", "Running")
 
-    with faults.kubelet_killed(level, "edge1"):
+    with faults.agent_ended(level, "edge1"):
         wait_ready(api, "edge1", "Unknown")
         address = before["status"]["podIP"]
         pods.start("visitor", "get", f"http://{address}:8080", "20", node="cloud")

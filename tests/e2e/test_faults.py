@@ -194,7 +194,7 @@ def test_the_kubelet_of_an_edge_node_is_killed_and_restarted(
     pods = training.uids()
 
     since = time.monotonic()
-    with faults.kubelet_killed(level, "edge1"):
+    with faults.agent_ended(level, "edge1"):
         told = training.told(Reason.NODE_OFFLINE, since)
         assert training.recording.closed(since), "training goes on without kubelet"
     mended = time.monotonic()

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from engram import __version__
 from engram.spec.names import Condition, Phase, Reason, Role
 from engram_operator.manifests.names import checkpoint_name
 from engram_operator.status.build import MOST_BYTES, size_of
-from tests.cluster import gpu
 from tests.cluster.api import Api, Object
-from tests.cluster.containerd import ctr
 from tests.cluster.fixtures import Cluster
-from tests.cluster.images import full_name
 from tests.cluster.node_level import NodeLevel
-from tests.cluster.waiting import until
-from tests.e2e.data import write_digits, write_signs
-from tests.e2e.jobs import Jobs, build_job, condition_of, node_of
+from tests.e2e.data import write_digits
+from tests.e2e.examples import ENFORCE, digits_end_as_here, street_signs_train_where_they_belong
+from tests.e2e.jobs import Jobs, build_job, condition_of
 from tests.e2e.reference import run_here
-from tests.e2e.volumes import Volumes, build_claim
+from tests.e2e.volumes import Volumes
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RUNTIME = f"engram-runtime:{__version__}"
 CHILDREN = ("Pod", "Job", "Service", "ConfigMap", "Secret", "PersistentVolumeClaim")
-ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
 def small(rounds: int = 4, **parts: Any) -> Object:
@@ -48,31 +39,7 @@ def small(rounds: int = 4, **parts: Any) -> Object:
 
 @pytest.mark.smoke
 def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) -> None:
-    example = EXAMPLES / "01-digits.yaml"
-
-    with jobs.watched(tmp_path / "watch.txt") as table:
-        jobs.apply(example)
-        jobs.kubectl.wait("fij/digits", "condition=Complete", seconds=300)
-        until(lambda: "Succeeded" in table.phases(), "the last line of kubectl get --watch")
-
-    jobs.kubectl.wait("fij/digits", "condition=ReportReady", seconds=120)
-    assert jobs.matrix("digits") == run_here(example, tmp_path)
-    files, own = jobs.report("digits"), tmp_path / "run"
-    assert {"report.json", "report.md", "report.html", "leaderboard.csv"} <= set(files)
-    there, here = json.loads(files["report.json"]), json.loads((own / "report.json").read_text())
-    for part in ("matrix", "metrics", "task_accuracy", "undefined"):
-        assert there[part] == here[part], part
-    assert [phase for phase in table.phases() if phase != Phase.PENDING] == [
-        Phase.STARTING,
-        Phase.RUNNING,
-        Phase.REPORTING,
-        Phase.SUCCEEDED,
-    ]
-    tasks, rounds = table.counts(5), table.counts(30)
-    assert any(0 < number < 30 for number in rounds), table.lines  # a fast machine shows few of them
-    assert rounds == sorted(rounds), table.lines
-    assert {1, 2, 3, 4, 5} & set(tasks), table.lines
-    assert table.lines[-1].split()[:4] == ["digits", Phase.SUCCEEDED, "5/5", "30/30"]
+    digits_end_as_here(jobs, tmp_path)
 
 
 def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
@@ -108,40 +75,7 @@ def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
 def test_cameras_archive_and_gpu_train_where_they_belong(
     control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes
 ) -> None:
-    example = EXAMPLES / "05-edge-and-gpu-workers.yaml"
-    written = yaml.safe_load(example.read_text(encoding="utf-8"))
-    namespace, name = written["metadata"]["namespace"], written["metadata"]["name"]
-    image = next(group["image"] for group in written["spec"]["workers"] if group["name"] == "gpu")
-    classes = len(written["spec"]["tasks"]["classes"])
-    kubectl = control_plane.kubectl.inside(namespace)
-    kubectl.apply(json.dumps(_namespace(namespace, "privileged")))
-    try:
-        for seed, node in enumerate(level.nodes.values()):
-            write_signs(node.root / "srv/street-signs", classes, seed)
-        write_signs(volumes("street-signs-archive", namespace) / "archive", classes, seed=9)
-        volumes(checkpoint_name(name), namespace)
-        kubectl.apply(json.dumps(build_claim("street-signs-archive")))
-        ctr(level.nodes["edge2"], "images", "tag", "--force", full_name(RUNTIME), image)
-        gpu.give(api, "edge2")
-        jobs = Jobs(api, kubectl)
-
-        jobs.apply(example)
-        kubectl.wait(f"fij/{name}", "condition=Complete", seconds=400)
-
-        status = jobs.status(name)
-        places = {group: _places(jobs, name, group) for group in ("camera", "archive", "gpu")}
-        assert places == {"camera": ["edge1", "edge2"], "archive": ["cloud"], "gpu": ["edge2"]}
-        assert [node_of(pod) for pod in jobs.pods(name, Role.AGGREGATOR)] == ["cloud"]
-        assert status["aggregator"]["endpoint"] == f"{level.nodes['cloud'].address}:30363"
-        assert status["progress"]["round"] == 12
-        told = [(item["reason"], item["message"]) for item in jobs.events(name)]
-        assert told[0][0] == Reason.VALID, told
-        assert Reason.FINISHED in dict(told), told
-        assert Reason.TRAINING in dict(told), told
-        assert {item["type"] for item in jobs.events(name)} == {"Normal"}, told
-    finally:
-        gpu.give(api, "edge2", 0)
-        kubectl.delete("namespace", namespace)
+    street_signs_train_where_they_belong(control_plane.kubectl, api, level, volumes)
 
 
 def test_a_job_without_host_access_runs_where_restricted_is_enforced(
@@ -247,13 +181,3 @@ def test_what_shall_go_goes(jobs: Jobs) -> None:
     assert jobs.status("cleaned")["metrics"]["accuracy"]
     jobs.kubectl.wait("fij/kept", "condition=ReportReady", seconds=120)
     assert len(jobs.pods("kept")) == 4  # the report's among them
-
-
-def _places(jobs: Jobs, name: str, group: str) -> list[str]:
-    """Return the nodes of a group's workers, as the job's status tells them."""
-    found = jobs.status(name)["workerStatuses"]
-    return sorted(item["node"] for item in found if item["group"] == group)
-
-
-def _namespace(name: str, level: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {ENFORCE: level}}}
