@@ -107,11 +107,3 @@ def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:  # noqa: F811  the
 def jobs(api: Api, kubectl: Kubectl, operator: str) -> Jobs:  # noqa: F811  the fixtures
     """The jobs of the test's namespace, which an operator sees to."""
     return Jobs(api, kubectl)
-
-
-@pytest.fixture
-def volumes(api: Api, level: NodeLevel) -> Iterator[Volumes]:  # noqa: F811  the fixture
-    """Make `local` volumes that go with the test."""
-    made = Volumes(api, level)
-    yield made
-    made.remove()
