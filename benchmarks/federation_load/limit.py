@@ -13,12 +13,15 @@ import time
 import numpy as np
 
 WRITE = 1 << 20
-TIMES = 3
+TIMES, SUMS = 3, 9
+DESIGN_BYTES_PER_SECOND = 3.5e9
+"""Of the loopback for which the design says what must be reached."""
 
 
-def loopback_bytes_per_second(size: int = 1 << 29) -> float:
-    """Return how fast another process takes bytes off a TCP connection, written a MiB at a time: as fast as
-    it takes them, whatever the system thinks of its networks (see `wire.unpace_loopback`).
+def loopback_bytes_per_second(size: int = 1 << 29, *, unpaced: bool = False) -> float:
+    """Return how fast another process takes bytes off a TCP connection, written a MiB at a time.
+
+    `unpaced`: as engram's large messages go (see `wire.unpace_loopback`), else as the system sends by itself.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         child = os.fork()
@@ -27,7 +30,8 @@ def loopback_bytes_per_second(size: int = 1 << 29) -> float:
             os._exit(0)
         connection, _ = listener.accept()
     with connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        if unpaced:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         block, figures = bytes(WRITE), []
         for _ in range(TIMES):
             before = time.perf_counter()
@@ -50,7 +54,7 @@ def weighted_sum_seconds(parameters: int, workers: int) -> float:
     models = np.ones((workers, parameters), np.float32)
     weights = np.full(workers, 1 / workers, np.float32)
     figures = []
-    for _ in range(TIMES + 1):
+    for _ in range(SUMS + 1):
         before = time.perf_counter()
         weights @ models
         figures.append(time.perf_counter() - before)
@@ -59,4 +63,15 @@ def weighted_sum_seconds(parameters: int, workers: int) -> float:
 
 def limit_seconds(rate: float, parameters: int, workers: int) -> float:
     """Return the least time of a round: every model goes down and up, and one sum."""
-    return 2 * 4 * parameters * workers / rate + weighted_sum_seconds(parameters, workers)
+    return bytes_of(parameters, workers) / rate + weighted_sum_seconds(parameters, workers)
+
+
+def design_limit(limit: float, rate: float, parameters: int, workers: int) -> float:
+    """Return what a `limit` of a run at `rate` would be at the design's rate, with the run's sum."""
+    size = bytes_of(parameters, workers)
+    return limit - size / rate + size / DESIGN_BYTES_PER_SECOND
+
+
+def bytes_of(parameters: int, workers: int) -> int:
+    """Return the bytes of a round: float32 both ways."""
+    return 2 * 4 * parameters * workers

@@ -87,7 +87,12 @@ class Encoded:
 
     def frames(self) -> Iterator[Parts]:
         """Yield the bytes of a frame each: one of a small message, whose parts are joined once."""
-        return iter([[self._joined]]) if self.size <= min(JOINED, CHUNK) else self.cuts()
+        return iter([[self._joined]]) if self.small else self.cuts()
+
+    @property
+    def small(self) -> bool:
+        """Whether it goes in one frame, its parts joined."""
+        return self.size <= min(JOINED, CHUNK)
 
     def cuts(self) -> Iterator[Parts]:
         """Yield views of all bytes in lists of CHUNK bytes each, the last one of fewer."""
@@ -104,6 +109,16 @@ class Encoded:
                     cut, room = [], CHUNK
         if cut:
             yield cut
+
+    def framed(self, head: bytes) -> bytes:
+        """Return all bytes in one piece behind the head of a frame: put together once for all connections."""
+        if head not in self._framed:
+            self._framed[head] = b"".join((head, *self.parts))
+        return self._framed[head]
+
+    @cached_property
+    def _framed(self) -> dict[bytes, bytes]:
+        return {}
 
     @cached_property
     def _joined(self) -> bytes:

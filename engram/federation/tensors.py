@@ -40,7 +40,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 ALIGNMENT = 16
 """Every tensor starts at a multiple of this many bytes, so that it can be used in place."""
 
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 """Elements that are looked at at once."""
 SMALL = 1 << 13
 """Tensors of up to so many elements are looked at together."""

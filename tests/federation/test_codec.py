@@ -293,6 +293,8 @@ def test_the_same_order_is_encoded_once_for_all_connections() -> None:
     train = Train(1, 1, weights, (0, 1))
     encoded = first.encode(train)
     assert second.encode(Train(1, 1, weights, (0, 1))) is encoded
+    assert encoded.framed(b"head") is encoded.framed(b"head")
+    assert [encoded.framed(head) for head in (b"head", b"")] == [b"head" + encoded.join(), encoded.join()]
     others: list[Message] = [
         Train(1, 2, weights, (0, 1)),
         Train(1, 1, {"w": np.ones(3, np.float32)}, (0, 1)),

@@ -23,7 +23,7 @@ HEADROOM = 2.0**14
 """How much larger than the global model's a magnitude may get in one round."""
 FLOOR = 2.0**-4
 """Smallest magnitude assumed of a model and, as a share of the model's, of a tensor: zeros may grow, too."""
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Elements that are worked on at once; their float64 copy stays in the processor's cache."""
 EXPONENT = 51
 """x + 1.5 2^(52-q) - 1.5 2^(52-q) rounds x to a multiple of 2^-q while |x| <= 2^(51-q)."""

@@ -26,6 +26,7 @@ from engram.errors import ConfigurationError, ContactLostError, ProtocolError, R
 from engram.federation.codec import DOWN, Decoder
 from engram.federation.compression.packer import Packer
 from engram.federation.messages import (
+    Ack,
     Credit,
     Down,
     Heartbeat,
@@ -265,6 +266,8 @@ class _Link:
                 case NoCredit():
                     uplink.no_credit(message)
                     continue
+                case Ack():
+                    continue  # nothing follows from it: the other thread need not wake up
             self.inbox.put(message)
 
     async def _send(self, peer: ClientStream, uplink: Uplink) -> None:

@@ -2,7 +2,7 @@
 
 The event loop encodes and moves bytes. Everything that touches the aggregator (decoding, validation,
 aggregation, evaluation, checkpoints) runs in one thread, in the order of arrival, so that the aggregator
-needs no lock and the loop stays alive however long an evaluation takes. Small updates that close nothing are
+needs no lock and the loop stays alive however long an evaluation takes. Brief updates that close nothing are
 the exception: the loop takes them itself while the thread is idle, as the two would wait for each other for
 longer than that takes.
 
@@ -56,8 +56,8 @@ from engram.federation.websocket.wire import (
 
 CLOSE_SECONDS = 5.0
 """How long a closing handshake may take at the end."""
-BRIEF_SECONDS = 0.002
-"""The loop takes a small update itself when the one before took no longer."""
+BRIEF_SECONDS = 0.004
+"""The loop takes an update itself when the one before took no longer."""
 SPARE_CONNECTIONS = 64
 """Connections beside one a worker: takeovers, and peers that have yet to say hello."""
 
@@ -189,17 +189,22 @@ class Hub:
     async def _take(self, peer: Peer, data: Buffer | Incoming) -> None:
         """Let the aggregator have what came."""
         if isinstance(data, Incoming):
-            await self._step(partial(self._answer_step, peer, data))
+            await self._hand_over(looks_like_update(data.data), partial(self._answer_step, peer, data))
         elif not is_piece(data):
-            if looks_like_update(data):
-                await self._step(partial(self._update_step, peer, data), brief=self._is_brief())
-            else:
-                await self._step(partial(self._message_step, peer, data))
+            await self._hand_over(looks_like_update(data), partial(self._message_step, peer, data))
         else:
             # One too small to have gone to its place, or one that has none: it is passed over or odd.
             incoming = peer.incoming
             if incoming is not None and incoming.take(data, peer.heard) and incoming.complete:
                 await self._step(partial(self._answer_step, peer, incoming))
+
+    async def _hand_over(self, update: bool, step: Step) -> None:
+        """Run a step, here for an update that is brief, as the one before, and not the last of a round."""
+        if update:
+            brief = self._took <= BRIEF_SECONDS and self._thread.idle and self.aggregator.lacking > 1
+            await self._step(partial(self._timed, step), brief=brief)
+        else:
+            await self._step(step)
 
     async def _read(self, peer: Peer) -> Buffer | Incoming:
         """Return the next message, piece, or answer that is complete: a sign of life."""
@@ -249,15 +254,8 @@ class Hub:
     async def _in_thread(self, work: Callable[[], Result], *, brief: bool = False) -> Result:
         return self._thread.do_here(work) if brief else await self._thread.take(work)
 
-    def _is_brief(self) -> bool:
-        """Return whether to hand a small update over would take longer than the update."""
-        return self._took <= BRIEF_SECONDS and self._thread.idle and self.aggregator.lacking > 1
-
     async def _step(self, step: Step, *, brief: bool = False) -> None:
-        """Run a step of the aggregator and send what it returns; an error in it ends the run, not us.
-
-        A brief one is run here: the thread is idle.
-        """
+        """Run a step, here if it is brief, and send what it returns; an error in it ends the run, not us."""
         try:
             await self._in_thread(lambda: self._post_step(step), brief=brief)
         except (ProtocolError, RefusedError):
@@ -335,11 +333,11 @@ class Hub:
         self.aggregator.transferred(peer.worker, "up", len(data), message)
         return self.aggregator.receive(peer.worker, message, self._clock())
 
-    def _update_step(self, peer: Peer, data: Buffer) -> list[Outgoing]:
-        """Take in a small update; what it takes says where the next one is taken."""
+    def _timed(self, step: Step) -> list[Outgoing]:
+        """Take an update in, and note the time."""
         start = time.perf_counter()
         try:
-            return self._message_step(peer, data)
+            return step()
         finally:
             self._took = time.perf_counter() - start
 

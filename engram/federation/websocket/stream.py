@@ -13,7 +13,7 @@ import asyncio
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Event
 
 from engram.errors import ProtocolError
-from engram.federation.codec import JOINED, Encoded, Parts
+from engram.federation.codec import Encoded, Parts
 from engram.federation.pieces import HEADER, Bytes, Fragments, Incoming, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.framing import (
@@ -297,12 +297,20 @@ class Stream(Connection, asyncio.BufferedProtocol):
 
     async def transmit(self, item: Encoded | Parts) -> None:
         """Send a message, or a piece of one. Raises ConnectionClosed."""
-        frames = item.frames() if isinstance(item, Encoded) else iter([item])
-        large = not isinstance(item, Encoded) or item.size > JOINED
-        if large and not self._unpaced:
+        if isinstance(item, Encoded) and item.small:
+            await self._send_small(item)
+            return
+        if not self._unpaced:
             self._unpaced = True
             unpace_loopback(self)
-        await self.send_frames(frames)
+        await self.send_frames(item.frames() if isinstance(item, Encoded) else iter([item]))
+
+    async def _send_small(self, item: Encoded) -> None:
+        """Send a message of one frame; a server's is the same for all, and wakes each of them up once."""
+        if self.protocol.side is CLIENT:
+            await self.send_frames(item.frames())
+        else:
+            await self._write([item.framed(head_bytes(BINARY, fin=True, size=item.size))])
 
     async def send_frames(self, frames: Iterator[Parts]) -> None:
         """Send a message, each of its frames from the parts that it has. Raises ConnectionClosed."""
@@ -313,13 +321,17 @@ class Stream(Connection, asyncio.BufferedProtocol):
             opcode, parts = CONTINUATION, following
 
     async def _send_frame(self, opcode: int, parts: Parts, *, fin: bool) -> None:
-        if self.protocol.state is not OPEN:
-            await self._closed()
         mask = secrets.token_bytes(4) if self.protocol.side is CLIENT else b""
         head = head_bytes(opcode, fin=fin, size=sum(len(part) for part in parts), mask=mask)
+        await self._write(masked(head, parts, mask) if mask else plain(head, parts))
+
+    async def _write(self, blocks: Iterable[Buffer]) -> None:
+        """Write a frame."""
+        if self.protocol.state is not OPEN:
+            await self._closed()
         self._sending = True
         try:
-            for block in masked(head, parts, mask) if mask else plain(head, parts):
+            for block in blocks:
                 self.transport.write(block)
                 await self.drain()
                 if self.connection_lost_waiter.done():

@@ -312,7 +312,7 @@ def test_the_loop_answers_while_the_aggregator_evaluates(with_server: WithServer
 
 
 @pytest.mark.parametrize(("brief", "second"), [(60.0, "MainThread"), (0.0, "aggregator")])
-def test_the_loop_takes_a_small_update_that_closes_nothing_where_the_last_one_was_brief(
+def test_the_loop_takes_an_update_that_closes_nothing_where_the_last_one_was_brief(
     with_server: WithServer, monkeypatch: pytest.MonkeyPatch, brief: float, second: str
 ) -> None:
     monkeypatch.setattr(server_module, "BRIEF_SECONDS", brief)
