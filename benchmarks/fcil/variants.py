@@ -91,6 +91,7 @@ PROPOSED: Mapping[str, Any] = {
     "candidates": "seen",
     "pseudoExemplars": False,
     "compensation": "gradients",
+    "compensationWeight": 1,
 }
 """semifci to the letter of the proposal, without what was mended of it."""
 
@@ -134,12 +135,13 @@ VARIANTS = (
     _semi("semifci, no helpers", "semifci", {"helpers": 0}, "semifci"),
     _semi("semifci, no compensation", "semifci", {"compensationWeight": 0}, "semifci"),
     _semi("semifci, no fusion", "semifci", {"fusionWeight": 0}, "semifci"),
+    _semi("semifci, full compensation", "semifci", {"compensationWeight": 1}, "semifci"),
     _semi("semifci, all classes seen", "semifci", {"candidates": "seen"}, "semifci"),
     _semi("semifci, labelled exemplars", "semifci", {"pseudoExemplars": False}, "semifci"),
     _semi(
         "semifci, glfc's compensation",
         "semifci",
-        {"compensation": "gradients"},
+        {"compensation": "gradients", "compensationWeight": 1},
         "semifci",
     ),
     _semi("semifci, as proposed", "semifci", PROPOSED, "semifci"),

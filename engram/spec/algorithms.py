@@ -22,6 +22,10 @@ COMPENSATION = (
     "their classes come; gradients: samples are weighed as in glfc."
 )
 EXEMPLARS = "Exemplars that each worker keeps."
+COMPENSATION_WEIGHT = (
+    "Weight (lambda_2) of compensation: of the offset, or of the weighed loss of labelled samples beside "
+    "1 - lambda_2 of their plain cross-entropy."
+)
 ROUNDING = 1e-9
 """Added before rounding down, so that .29 of 100 is 29."""
 
@@ -257,13 +261,7 @@ class SemiFciParameters(ExemplarParameters, PseudoLabelParameters):
     )
     candidates: Literal["seen", "task"] = Field("task", description=CANDIDATES)
     pseudo_exemplars: bool = Field(True, description=PSEUDO_EXEMPLARS)
-    compensation_weight: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Weight (lambda_2) of compensation: of the offset, or of the weighed loss of labelled "
-        "samples beside 1 - lambda_2 of their plain cross-entropy.",
-    )
+    compensation_weight: float = Field(0.5, ge=0, le=1, description=COMPENSATION_WEIGHT)
     compensation: Literal["prevalence", "gradients"] = Field("prevalence", description=COMPENSATION)
     fusion_weight: float = Field(
         1.0, ge=0, le=10_000, description="Weight (lambda_3) of distillation from the best old model."
@@ -286,6 +284,7 @@ class FedCiMatchParameters(SemiFciParameters):
     candidates: Literal["seen", "task"] = Field("seen", description=CANDIDATES)
     pseudo_exemplars: bool = Field(False, description=PSEUDO_EXEMPLARS)
     compensation: Literal["prevalence", "gradients"] = Field("gradients", description=COMPENSATION)
+    compensation_weight: float = Field(1.0, ge=0, le=1, description=COMPENSATION_WEIGHT)
 
 
 class DiscMatchParameters(PseudoLabelParameters):

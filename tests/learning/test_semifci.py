@@ -32,6 +32,7 @@ PROPOSED: Mapping[str, Any] = {
     "candidates": "seen",
     "pseudoExemplars": False,
     "compensation": "gradients",
+    "compensationWeight": 1,
 }
 
 
