@@ -15,16 +15,7 @@ from hypothesis.extra import numpy as npst
 from engram import __version__
 from engram.errors import ProtocolError, RefusedError
 from engram.federation.carried import Digests
-from engram.federation.codec import (
-    CHUNK,
-    DOWN,
-    MAGIC,
-    UP,
-    Common,
-    Decoder,
-    Encoder,
-    size_of,
-)
+from engram.federation.codec import CHUNK, DOWN, MAGIC, UP, Common, Decoder, Encoder, size_of
 from engram.federation.messages import (
     Ack,
     ClassCounts,
