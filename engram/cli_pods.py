@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,43 +16,107 @@ from engram.run.pod import Pod, this_pod
 from engram.spec.names import Environment
 
 
+def _given(variable: Environment, help: str, *names: str, **more: Any) -> Any:
+    """Return an option that the environment of a pod sets."""
+    return typer.Option(*names, envvar=variable.value, help=help, **more)
+
+
+Port = Annotated[int, _given(Environment.AGG_BIND_PORT, "Federation port.", min=0, max=65535)]
+StatusPort = Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics and /v1/status.")]
+JobFile = Annotated[Path, _given(Environment.ENGRAM_JOB_FILE, "The job file.")]
+KeyFile = Annotated[Path, _given(Environment.ENGRAM_KEY_FILE, "Key of the workers' tokens, hexadecimal.")]
+Directory = Annotated[Path, _given(Environment.ENGRAM_CHECKPOINT_DIR, "Checkpoint and record.", "--dir")]
+Host = Annotated[str, _given(Environment.AGG_BIND_IP, "Listen on.")]
+StatusHost = Annotated[str, typer.Option(help="Listen on, for /metrics and /v1/status.")]
+Uid = Annotated[str, _given(Environment.ENGRAM_JOB_UID, "Uid of the job.")]
+Data = Annotated[Path | None, _given(Environment.ENGRAM_DATA_DIR, "Where the data are mounted.")]
+Certificate = Annotated[
+    Path | None, _given(Environment.ENGRAM_TLS_CERT_FILE, "Certificate (PEM); none: no TLS.")
+]
+PrivateKey = Annotated[Path | None, _given(Environment.ENGRAM_TLS_KEY_FILE, "Its private key (PEM).")]
+Grace = Annotated[
+    float, typer.Option(min=0, help="Most seconds at the end to serve the record until it is fetched.")
+]
+
+TokenFile = Annotated[Path, _given(Environment.ENGRAM_TOKEN_FILE, "This worker's token.")]
+Name = Annotated[str, _given(Environment.WORKER_NAME, "Name, such as trainworker-edge-0.")]
+Index = Annotated[
+    int | None, typer.Option(min=0, help="Instead of the name: number over all groups, from 0.")
+]
+Endpoint = Annotated[
+    list[str] | None, typer.Option(metavar="HOST:PORT", help="The aggregator; repeat for alternatives.")
+]
+EndpointsFile = Annotated[
+    Path | None,
+    _given(Environment.ENGRAM_ENDPOINTS_FILE, "One HOST:PORT a line; read again at each reconnect."),
+]
+Authority = Annotated[
+    Path | None, _given(Environment.ENGRAM_CA_FILE, "CA of the aggregator's certificate (PEM); none: no TLS.")
+]
+TlsName = Annotated[
+    str,
+    _given(
+        Environment.ENGRAM_TLS_NAME,
+        "Name in that certificate, whatever is dialled; empty: the host that is dialled.",
+    ),
+]
+Attempt = Annotated[int, typer.Option(min=1, help="How often this worker was started.")]
+StateDirectory = Annotated[
+    Path | None,
+    _given(
+        Environment.ENGRAM_STATE_DIR,
+        "Kept for this worker over restarts; none: what compression owes is lost at a restart.",
+    ),
+]
+
+Records = Annotated[
+    list[str],
+    typer.Option(
+        metavar="URL|PATH",
+        help="The run's record: http://HOST:PORT/v1/record or a run directory; repeat for alternatives.",
+    ),
+]
+Reports = Annotated[
+    str, _given(Environment.ENGRAM_REPORT_DIR, "Keep the full report below this directory; empty: nowhere.")
+]
+Deadline = Annotated[float, typer.Option(min=0, help="Seconds that the record may be in coming.")]
+Peers = Annotated[
+    list[Path] | None,
+    _given(
+        Environment.ENGRAM_REPORT_PEERS,
+        "The report of another job, for a leaderboard; repeat for more.",
+        metavar="DIR",
+    ),
+]
+Prometheus = Annotated[
+    str,
+    _given(Environment.ENGRAM_PROMETHEUS_URL, "Ask it what it saw of the workers' machines.", metavar="URL"),
+]
+PrometheusSecret = Annotated[
+    Path | None,
+    _given(
+        Environment.ENGRAM_PROMETHEUS_SECRET_DIR,
+        "Its token, or username and password, and ca.crt, a file each.",
+        metavar="DIR",
+    ),
+]
+Lifeline = Annotated[bool, typer.Option("--lifeline", hidden=True)]
+
+
 def aggregator(
-    job: Annotated[Path, typer.Option(envvar=Environment.ENGRAM_JOB_FILE.value, help="The job file.")],
-    key_file: Annotated[
-        Path,
-        typer.Option(
-            envvar=Environment.ENGRAM_KEY_FILE.value, help="Key of the workers' tokens, hexadecimal."
-        ),
-    ],
-    dir_: Annotated[
-        Path,
-        typer.Option("--dir", envvar=Environment.ENGRAM_CHECKPOINT_DIR.value, help="Checkpoint and record."),
-    ],
-    host: Annotated[str, typer.Option(envvar=Environment.AGG_BIND_IP.value, help="Listen on.")] = "0.0.0.0",
-    port: Annotated[
-        int, typer.Option(envvar=Environment.AGG_BIND_PORT.value, min=0, max=65535, help="Federation port.")
-    ] = 7363,
-    status_host: Annotated[str, typer.Option(help="Listen on, for /metrics and /v1/status.")] = "0.0.0.0",
-    status_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of /metrics and /v1/status.")
-    ] = 9464,
-    uid: Annotated[str, typer.Option(envvar=Environment.ENGRAM_JOB_UID.value, help="Uid of the job.")] = "",
-    data: Annotated[
-        Path | None,
-        typer.Option(envvar=Environment.ENGRAM_DATA_DIR.value, help="Where the data are mounted."),
-    ] = None,
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(envvar=Environment.ENGRAM_TLS_CERT_FILE.value, help="Certificate (PEM); none: no TLS."),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(envvar=Environment.ENGRAM_TLS_KEY_FILE.value, help="Its private key (PEM)."),
-    ] = None,
-    grace: Annotated[
-        float, typer.Option(min=0, help="Most seconds at the end to serve the record until it is fetched.")
-    ] = 0.0,
-    lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
+    job: JobFile,
+    key_file: KeyFile,
+    dir_: Directory,
+    host: Host = "0.0.0.0",
+    port: Port = 7363,
+    status_host: StatusHost = "0.0.0.0",
+    status_port: StatusPort = 9464,
+    uid: Uid = "",
+    data: Data = None,
+    tls_cert: Certificate = None,
+    tls_key: PrivateKey = None,
+    grace: Grace = 0.0,
+    lifeline: Lifeline = False,
 ) -> None:
     """Aggregate: what the aggregation pod runs. Options may come from its environment."""
 
@@ -80,53 +144,18 @@ def aggregator(
 
 
 def worker(
-    job: Annotated[Path, typer.Option(envvar=Environment.ENGRAM_JOB_FILE.value, help="The job file.")],
-    token_file: Annotated[
-        Path, typer.Option(envvar=Environment.ENGRAM_TOKEN_FILE.value, help="This worker's token.")
-    ],
-    name: Annotated[
-        str, typer.Option(envvar=Environment.WORKER_NAME.value, help="Name, such as trainworker-edge-0.")
-    ] = "",
-    index: Annotated[
-        int | None, typer.Option(min=0, help="Instead of the name: number over all groups, from 0.")
-    ] = None,
-    endpoint: Annotated[
-        list[str] | None, typer.Option(metavar="HOST:PORT", help="The aggregator; repeat for alternatives.")
-    ] = None,
-    endpoints_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=Environment.ENGRAM_ENDPOINTS_FILE.value,
-            help="One HOST:PORT a line; read again at each reconnect.",
-        ),
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=Environment.ENGRAM_CA_FILE.value,
-            help="CA of the aggregator's certificate (PEM); none: no TLS.",
-        ),
-    ] = None,
-    tls_name: Annotated[
-        str,
-        typer.Option(
-            envvar=Environment.ENGRAM_TLS_NAME.value,
-            help="Name in that certificate, whatever is dialled; empty: the host that is dialled.",
-        ),
-    ] = "",
-    attempt: Annotated[int, typer.Option(min=1, help="How often this worker was started.")] = 1,
-    data: Annotated[
-        Path | None,
-        typer.Option(envvar=Environment.ENGRAM_DATA_DIR.value, help="Where the data are mounted."),
-    ] = None,
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=Environment.ENGRAM_STATE_DIR.value,
-            help="Kept for this worker over restarts; none: what compression owes is lost at a restart.",
-        ),
-    ] = None,
-    lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
+    job: JobFile,
+    token_file: TokenFile,
+    name: Name = "",
+    index: Index = None,
+    endpoint: Endpoint = None,
+    endpoints_file: EndpointsFile = None,
+    ca: Authority = None,
+    tls_name: TlsName = "",
+    attempt: Attempt = 1,
+    data: Data = None,
+    state_dir: StateDirectory = None,
+    lifeline: Lifeline = False,
 ) -> None:
     """Train for an aggregator: what a worker pod runs. Options may come from its environment."""
 
@@ -153,47 +182,14 @@ def worker(
 
 
 def reporter(
-    job: Annotated[Path, typer.Option(envvar=Environment.ENGRAM_JOB_FILE.value, help="The job file.")],
-    record: Annotated[
-        list[str],
-        typer.Option(
-            metavar="URL|PATH",
-            help="The run's record: http://HOST:PORT/v1/record or a run directory; repeat for alternatives.",
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            envvar=Environment.ENGRAM_REPORT_DIR.value,
-            help="Keep the full report below this directory; empty: nowhere.",
-        ),
-    ] = "",
-    deadline: Annotated[float, typer.Option(min=0, help="Seconds that the record may be in coming.")] = 60.0,
-    peer: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            envvar=Environment.ENGRAM_REPORT_PEERS.value,
-            help="The report of another job, for a leaderboard; repeat for more.",
-        ),
-    ] = None,
-    prometheus: Annotated[
-        str,
-        typer.Option(
-            metavar="URL",
-            envvar=Environment.ENGRAM_PROMETHEUS_URL.value,
-            help="Ask it what it saw of the workers' machines.",
-        ),
-    ] = "",
-    prometheus_secret: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            envvar=Environment.ENGRAM_PROMETHEUS_SECRET_DIR.value,
-            help="Its token, or username and password, and ca.crt, a file each.",
-        ),
-    ] = None,
-    lifeline: Annotated[bool, typer.Option("--lifeline", hidden=True)] = False,
+    job: JobFile,
+    record: Records,
+    out: Reports = "",
+    deadline: Deadline = 60.0,
+    peer: Peers = None,
+    prometheus: Prometheus = "",
+    prometheus_secret: PrometheusSecret = None,
+    lifeline: Lifeline = False,
 ) -> None:
     """Report a run that has ended: what the report pod runs. The compact report comes last on stdout."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ PEER_ROUNDS = {62_000: 10, 1_000_000: 6, 11_200_000: 4}
 SUPERLINK = ((62_000, 2), (11_200_000, 2))
 """What is measured of a system that needs seconds for the smallest round."""
 SUPERLINK_ROUNDS = 4
+SEDNA_MOST, SEDNA_ROUNDS = 62_000, 6
+"""Sedna drops what is larger than its limits, such as a million parameters."""
 CROWD, CROWD_ROUNDS = 1000, 8
 CORE, CORE_ROUNDS = 10_000, 10
 
@@ -33,7 +35,7 @@ Measurement = Callable[[], Row]
 
 
 def measurements(
-    sizes: dict[int, int], rate: float, python: Path | None, crowd: bool, compressions: list[str]
+    sizes: dict[int, int], rate: float, pythons: Mapping[str, Path], crowd: bool, compressions: list[str]
 ) -> Iterator[Measurement]:
     """Yield what is to be measured, in the order of the table."""
     for parameters, rounds in sizes.items():
@@ -41,8 +43,7 @@ def measurements(
             limit = limit_seconds(rate, parameters, workers)
             for compression in compressions:
                 yield partial(running.measured, parameters, workers, rounds, limit, compression=compression)
-            if python is not None:
-                yield from of_peers(python, parameters, workers, limit)
+            yield from of_peers(pythons, parameters, workers, limit)
         yield partial(running.measured, parameters, workers, rounds, limit, disk=True)
     if crowd:
         first = min(sizes)
@@ -50,25 +51,36 @@ def measurements(
         yield partial(running.crowd, first, CROWD, CROWD_ROUNDS, limit)
 
 
-def of_peers(python: Path, parameters: int, workers: int, limit: float) -> Iterator[Measurement]:
-    """Yield what is to be measured of Flower."""
+def of_peers(
+    pythons: Mapping[str, Path], parameters: int, workers: int, limit: float
+) -> Iterator[Measurement]:
+    """Yield what is to be measured of the other systems that there are; `pythons` by system."""
     rounds = PEER_ROUNDS.get(parameters, min(PEER_ROUNDS.values()))
-    yield partial(peers.tried, peers.LEGACY, running.flower, python, parameters, workers, rounds, limit)
-    if (parameters, workers) in SUPERLINK:
-        yield partial(
-            peers.tried, peers.SUPERLINK, superlink, python, parameters, workers, SUPERLINK_ROUNDS, limit
-        )
+    wanted = {
+        peers.LEGACY: (running.flower, rounds, True),
+        peers.SUPERLINK: (superlink, SUPERLINK_ROUNDS, (parameters, workers) in SUPERLINK),
+        peers.SEDNA: (running.kubeedge, SEDNA_ROUNDS, parameters <= SEDNA_MOST),
+    }
+    for system, (measure, count, now) in wanted.items():
+        if now and system in pythons:
+            yield partial(peers.tried, system, measure, pythons[system], parameters, workers, count, limit)
 
 
-def known_rows(sizes: dict[int, int], rows: list[Row], installed: bool) -> list[Row]:
-    """Return the lines of the systems that were not measured here."""
-    there = {(row.system, row.parameters, row.workers) for row in rows}
+def installed(flower: Path | None) -> dict[str, Path]:
+    """Return the interpreter of each system that is installed."""
+    found = {peers.LEGACY: flower, peers.SUPERLINK: flower, peers.SEDNA: peers.sedna()}
+    return {system: python for system, python in found.items() if python is not None}
+
+
+def known_rows(sizes: dict[int, int], rows: list[Row], there: Collection[str]) -> list[Row]:
+    """Return the lines of what was not measured here; `there`: the systems that are installed."""
+    measured = {(row.system, row.parameters, row.workers) for row in rows}
     found = [
-        peers.known(name, parameters, workers, "not measured" if installed and name in peers.SYSTEMS else "")
+        peers.known(name, parameters, workers, "not measured" if name in there else "")
         for name in peers.KNOWN
         for parameters in sizes
         for workers in WORKERS
-        if (name, parameters, workers) not in there
+        if (name, parameters, workers) not in measured
     ]
     return [row for row in found if row is not None]
 
@@ -102,10 +114,11 @@ def main() -> int:
     print(f"{machine}; loopback {rate / 1e9:.2f} GB/s in 1 MiB writes, {unpaced / 1e9:.2f} GB/s unpaced")
     print(f"\n{HEADER}")
     rows = []
-    for measure in measurements(sizes, rate, python, not options.quick, compressions):
+    pythons = installed(python) if not options.quick or options.peers else {}
+    for measure in measurements(sizes, rate, pythons, not options.quick, compressions):
         rows.append(measure())
         print(line_of(rows[-1]), flush=True)
-    for row in known_rows(sizes, rows, python is not None):
+    for row in known_rows(sizes, rows, pythons):
         rows.append(row)
         print(line_of(row))
     core = simulated(CORE, CORE_ROUNDS).rounds

@@ -6,6 +6,7 @@ They live in an environment of their own, as their dependencies are none of ours
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ NEEDED = (
 )
 """What Flower's server and client import, for indexes that lack others of its dependencies."""
 
-LEGACY, SUPERLINK = SYSTEMS = ("Flower legacy gRPC", "Flower SuperLink")
+LEGACY, SUPERLINK, SEDNA = ("Flower legacy gRPC", "Flower SuperLink", "Sedna")
 
 KNOWN: dict[str, dict[tuple[int, int], float]] = {
     LEGACY: {
@@ -49,7 +50,7 @@ KNOWN: dict[str, dict[tuple[int, int], float]] = {
         (11_200_000, 10): 43.0,
     },
     "NVFlare 2.9 simulator": {(1_000_000, 2): 2.5, (11_200_000, 2): 3.0},
-    "Sedna": {
+    SEDNA: {
         (62_000, 2): 0.35,
         (62_000, 5): 1.1,
         (62_000, 10): 2.3,
@@ -97,6 +98,17 @@ def interpreter(environment: Path) -> Path | None:
         [python, "-c", "import flwr.server, flwr.client"], capture_output=True, check=False
     )
     return python if asked.returncode == 0 else None
+
+
+def sedna() -> Path | None:
+    """Return the Python that has KubeEdge's Sedna: SEDNA_PYTHON, or this one; None when neither has it."""
+    python = os.environ.get("SEDNA_PYTHON", sys.executable)
+    words = [python, "-W", "ignore", "-c", "import sedna.service.server, sedna.core.federated_learning"]
+    try:
+        asked = subprocess.run(words, capture_output=True, check=False)
+    except OSError:
+        return None
+    return Path(python) if asked.returncode == 0 else None
 
 
 def install(environment: Path) -> Path | None:

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks.federation_load.peers import LEGACY
+from benchmarks.federation_load.peers import LEGACY, SEDNA
 from benchmarks.federation_load.ports import await_listening, free_port
 from benchmarks.federation_load.rows import Row, row_of
 from benchmarks.federation_load.server import names_of
@@ -66,6 +68,46 @@ def flower(python: Path, parameters: int, workers: int, rounds: int, limit: floa
         clients = [_start(started, "flower", "client", str(port), python=python) for _ in range(workers)]
         said = _last(server)
         return row_of(LEGACY, parameters, workers, limit, said, [_last(c) for c in clients])
+
+
+def kubeedge(python: Path, parameters: int, workers: int, rounds: int, limit: float) -> Row:
+    """Run the aggregator of KubeEdge's Sedna with a client process each, whose reports are answered."""
+    with _processes() as started, _controller() as controller:
+        port = free_port()
+        arguments = ["server", *_texts(port, parameters, workers, rounds)]
+        server = _start(started, "kubeedge", *arguments, python=python)
+        await_listening(port)
+        clients = [
+            _start(
+                started, "kubeedge", "client", *_texts(port, controller, number, parameters), python=python
+            )
+            for number in range(workers)
+        ]
+        heard = [_last(client) for client in clients]
+        return row_of(SEDNA, parameters, workers, limit, _last(server), heard)
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """A Local Controller: without one, Sedna's client waits for twelve seconds a round."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A line for every round and client is nobody's interest."""
+
+
+@contextmanager
+def _controller() -> Iterator[int]:
+    """Answer Sedna's clients on a port of their own."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 def _texts(*numbers: int) -> list[str]:

@@ -28,6 +28,10 @@ START = 8
 Bytes = NDArray[np.uint8]
 
 
+class TooLarge(ProtocolError):
+    """An answer is offered that is larger than any can be."""
+
+
 def is_piece(data: Buffer) -> bool:
     """Return whether `data` is part of a message, not a whole one."""
     return data[:4] == MAGIC

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import http
 import logging
 from collections.abc import Callable
@@ -22,12 +21,14 @@ from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from engram.errors import ConfigurationError, EngramError, FederationError
+from engram.errors import EngramError, FederationError
 from engram.federation.clock import Clock
 from engram.federation.outcome import Outcome
+from engram.federation.websocket.door import Door, cannot_listen, open_door
 from engram.federation.websocket.wire import (
     CLOSE_NO_HELLO,
     CLOSE_TOO_LARGE,
+    SPARE_CONNECTIONS,
     WORKER_HEADER,
     close_within,
     header_of,
@@ -46,8 +47,6 @@ CLOSE_SECONDS = 5.0
 FAREWELL_SECONDS = 60.0
 """How long the server waits at the end until every client has the last broadcast."""
 LOOK_SECONDS = 0.05
-SPARE_CONNECTIONS = 64
-"""Connections beside one a worker: peers that have yet to subscribe."""
 RESTARTING = 1012
 
 Result = TypeVar("Result")
@@ -83,10 +82,16 @@ class _Hub:
         shown = "Authorization" in request.headers
         token = token_of(header_of(request, "Authorization"))
         if shown and not self._authenticate(header_of(request, WORKER_HEADER), token):
+            self._refused("wrong token")
             return unauthorised()
         if len(self._sockets) >= len(self.dialect.aggregator.settings.workers) + SPARE_CONNECTIONS:
+            self._refused("too many connections")
             return forbidden("too many connections")
         return None
+
+    def _refused(self, why: str) -> None:
+        log.warning("a connection was refused: %s", why)
+        self._thread.submit(self.dialect.aggregator.refused, "", "unauthorised", why)
 
     async def handle(self, socket: ServerConnection) -> None:
         """Serve one connection until it ends."""
@@ -243,7 +248,7 @@ async def serve(
     """
     hub = _Hub(dialect, authenticate, clock or Clock())
     try:
-        server = await _listen(hub, host, port)
+        server, door = await _listen(hub, host, port)
         try:
             listening(server.sockets[0].getsockname()[1])
             await _run(hub, stop)
@@ -256,6 +261,7 @@ async def serve(
                 await hub.part(1000, "the run is over")
         finally:
             server.close()
+            door.empty()
             await server.wait_closed()
     finally:
         hub.close()
@@ -282,14 +288,21 @@ async def _run(hub: _Hub, stop: asyncio.Event) -> None:
             task.cancel()
 
 
-async def _listen(hub: _Hub, host: str, port: int) -> WebSocketServer:
+async def _listen(hub: _Hub, host: str, port: int) -> tuple[WebSocketServer, Door]:
     aggregator = hub.dialect.aggregator
+
+    def admit(connection: ServerConnection, request: Request) -> Response | None:
+        response = hub.admit(connection, request)
+        if response is None:
+            door.let_in(connection)
+        return response
+
     try:
-        return await listen(
+        door = open_door(host, port, len(aggregator.settings.workers) + SPARE_CONNECTIONS)
+        server = await listen(
             hub.handle,
-            host,
-            port,
-            process_request=hub.admit,
+            sock=door,
+            process_request=admit,
             create_connection=connections(hub.report),
             compression=None,
             extensions=[SharedDeflateFactory()],
@@ -299,9 +312,5 @@ async def _listen(hub: _Hub, host: str, port: int) -> WebSocketServer:
             max_size=upload_limit(aggregator.weights),
         )
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        problem = "is taken" if taken else f"cannot be listened on: {error.strerror or error}"
-        raise ConfigurationError(
-            f"port {port} of {host} {problem}",
-            remedy="stop what listens there or give another port" if taken else "give another host or port",
-        ) from error
+        raise cannot_listen(host, port, error) from error
+    return server, door

@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.federation_load import page, peers
-from benchmarks.federation_load.command import known_rows, of_peers
+import pytest
+
+from benchmarks.federation_load import page, peers, running
+from benchmarks.federation_load.command import installed, known_rows, of_peers
 from benchmarks.federation_load.rows import Row, line_of
 
 SIZE = {62_000: 10}
@@ -20,7 +22,7 @@ def measured() -> dict[str, object]:
     disk = Row("engram with checkpoints", 62_000, 10, "none", 0.02, 0.01)
     crowd = Row("engram", 62_000, 1000, "none", 0.5, server_peak_mb=120.0, note="all joined in 1.0 s")
     rows = [ours, disk, crowd, Row(peers.LEGACY, 62_000, 2, "none", 0.009)]
-    rows += known_rows(SIZE, rows, installed=True)
+    rows += known_rows(SIZE, rows, [peers.LEGACY, peers.SUPERLINK])
     return {
         "command": "python benchmarks/federation.py",
         "machine": "a machine",
@@ -63,11 +65,31 @@ def test_a_system_that_fails_is_a_line_with_the_figure_of_another_run() -> None:
 
 def test_an_environment_that_is_not_there_has_no_interpreter(tmp_path: Path) -> None:
     assert peers.interpreter(tmp_path) is None
-    assert {row.note for row in known_rows(SIZE, [], installed=False)} == {
-        "not installed: a figure of another run"
-    }
+    assert {row.note for row in known_rows(SIZE, [], [])} == {"not installed: a figure of another run"}
 
 
 def test_few_rounds_of_the_slowest_system_are_measured() -> None:
-    assert len(list(of_peers(Path("python"), 62_000, 2, 0.001))) == 2
-    assert len(list(of_peers(Path("python"), 62_000, 10, 0.001))) == 1
+    there = dict.fromkeys((peers.LEGACY, peers.SUPERLINK, peers.SEDNA), Path("python"))
+    assert len(list(of_peers(there, 62_000, 2, 0.001))) == 3
+    assert len(list(of_peers(there, 62_000, 10, 0.001))) == 2
+    assert len(list(of_peers(there, 1_000_000, 2, 0.001))) == 1, "too large for Sedna's own limits"
+    assert list(of_peers({}, 62_000, 2, 0.001)) == []
+
+
+def test_sedna_is_looked_for_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEDNA_PYTHON", "/nowhere/python")
+    assert peers.sedna() is None
+    assert installed(None) == {}
+
+
+@pytest.mark.sedna
+@pytest.mark.process
+def test_sedna_is_measured_where_its_library_is() -> None:
+    python = peers.sedna()
+    if python is None:
+        pytest.skip("KubeEdge's Sedna is not importable; docs/sedna.md says how to install it")
+    row = running.kubeedge(python, 10_000, 2, 6, 0.001)
+    assert row.seconds_per_round is not None
+    assert 0 < row.seconds_per_round < 60
+    assert row.bytes_per_worker_round is not None
+    assert row.bytes_per_worker_round > 2 * 4 * 10_000, "text is longer than what it says"

@@ -275,7 +275,7 @@ def test_what_compression_owes_and_dies_with_a_pod_is_said_beforehand(
     compression: str, volume: dict[str, Any], reason: Reason
 ) -> None:
     workers = [{"name": "edge", "replicas": 2, "state": {"volume": volume}}]
-    spec = {"aggregation": {"compression": compression}, "workers": workers}
+    spec: dict[str, Any] = {"aggregation": {"compression": compression}, "workers": workers}
     accepted = condition(plan_of(job_object(aggregator=DURABLE, **spec)).status, Condition.ACCEPTED)
     assert (accepted["status"], accepted["reason"]) == ("True", reason)
     both = condition(plan_of(job_object(aggregator={}, **spec)).status, Condition.ACCEPTED)

@@ -19,6 +19,7 @@ from engram.federation.checkpoint import CheckpointStore
 from engram.federation.compression.packer import Packer
 from engram.federation.compression.residuals import MemoryResiduals
 from engram.federation.history import History, RoundRow, TaskRow, WorkerState
+from engram.federation.inprocess import run_in_process
 from engram.federation.messages import (
     ClassCounts,
     Consolidate,
@@ -32,11 +33,14 @@ from engram.federation.messages import (
     Train,
     Update,
 )
+from engram.federation.outcome import Outcome
 from engram.federation.roles import Progress
 from engram.federation.settings import Settings
 from engram.federation.validation import check_like
 from engram.federation.websocket import stream
 from engram.spec.training import Aggregation, Evaluation
+from tests.federation.desk import Desk
+from tests.federation.transports import InProcess, Transport, WebSocket
 
 FEATURES = 6
 
@@ -326,3 +330,28 @@ def same_bits(first: Tensors, second: Tensors) -> bool:
 @pytest.fixture(name="same_bits")
 def same_bits_fixture() -> Callable[[Tensors, Tensors], bool]:
     return same_bits
+
+
+@pytest.fixture
+def make_desk(make_federation: Callable[..., Federation]) -> Callable[..., Desk]:
+    def make(store: CheckpointStore | None = None, **settings: Any) -> Desk:
+        return Desk(make_federation(store, **settings))
+
+    return make
+
+
+@pytest.fixture(params=[InProcess, WebSocket])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    made: Transport = request.param()
+    return made
+
+
+@pytest.fixture
+def expected(make_federation: Callable[..., Federation]) -> Callable[..., Outcome]:
+    """Return what a job gives in process when nothing goes wrong."""
+
+    def run(**settings: Any) -> Outcome:
+        federation = make_federation(**settings)
+        return run_in_process(federation.aggregator(), federation.workers(), lambda: False)
+
+    return run

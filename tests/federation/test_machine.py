@@ -1,58 +1,15 @@
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from engram.federation import actions as act
-from engram.federation.events import (
-    ConsolidatedIn,
-    EvaluationIn,
-    Event,
-    Failed,
-    Joined,
-    Left,
-    Resized,
-    Tick,
-    UpdateIn,
-)
-from engram.federation.machine import Machine
-from engram.federation.plan import Plan
+from engram.federation.events import ConsolidatedIn, EvaluationIn, Failed, Joined, Left, Tick, UpdateIn
 from engram.federation.sampling import Quorum, sample
+from tests.federation.drive import Drive, of
 
 A, B, C = "a", "b", "c"
-Found = TypeVar("Found")
-
-
-class Drive:
-    """A machine, a clock set by hand, and everything it ever asked for."""
-
-    def __init__(self, cursor: act.Cursor | None = None, **plan: Any) -> None:
-        plan = {"workers": (A, B, C), "rounds": (2, 1), "deadline_seconds": 100.0, **plan}
-        self.machine = Machine(Plan(**plan), cursor)
-        self.now = 0.0
-        self.last: list[act.Action] = []
-
-    def __call__(self, *events: Event) -> list[act.Action]:
-        self.last = [action for event in events for action in self.machine.handle(event, self.now)]
-        return self.last
-
-    def after(self, seconds: float) -> list[act.Action]:
-        self.now += seconds
-        return self(Tick())
-
-    def join(self, *workers: str) -> list[act.Action]:
-        return self(*(Joined(worker) for worker in workers))
-
-    def round(self, task: int, round: int, *workers: str) -> list[act.Action]:
-        return self(*(UpdateIn(worker, task, round) for worker in workers or (A, B, C)))
-
-    def close(self, task: int, *workers: str) -> list[act.Action]:
-        return self(*(ConsolidatedIn(worker, task) for worker in workers or (A, B, C)))
-
-
-def of(kind: type[Found], actions: list[act.Action]) -> list[Found]:
-    return [action for action in actions if isinstance(action, kind)]
 
 
 def test_workers_that_know_no_tasks_are_not_asked_at_the_end_of_one() -> None:
@@ -322,53 +279,6 @@ def test_a_configuration_error_of_a_worker_ends_the_run_at_once_others_do_not() 
     ]
 
 
-class TestElastic:
-    """Groups that grow and shrink while the job runs."""
-
-    def test_a_newcomer_is_known_from_the_next_round_on(self) -> None:
-        drive = Drive(elastic=True)
-        drive.join(A, B, C)
-        assert drive.join("d") == [act.Greet("d"), act.Hold("d")]
-        assert of(act.OpenStage, drive.round(1, 1)) == [act.OpenStage("round", 1, 2, (A, B, C, "d"))]
-        assert drive.machine.cursor.members == (A, B, C, "d")
-
-    def test_one_that_leaves_for_good_is_not_waited_for(self) -> None:
-        drive = Drive(elastic=True)
-        drive.join(A, B, C)
-        drive.round(1, 1, A, B)
-        assert of(act.Aggregate, drive(Left(C, leaving=True))) == [act.Aggregate(1, 1, (A, B), ())]
-        assert drive.machine.asked == (A, B)
-
-    def test_one_that_leaves_after_its_update_still_counts(self) -> None:
-        drive = Drive(elastic=True)
-        drive.join(A, B, C)
-        drive.round(1, 1, A)
-        drive(Left(A, leaving=True))
-        assert of(act.Aggregate, drive.round(1, 1, B, C)) == [act.Aggregate(1, 1, (A, B, C), ())]
-
-    def test_when_all_have_left_it_says_that_it_waits_and_the_next_one_to_come_does_the_round(self) -> None:
-        drive = Drive(elastic=True)
-        drive.join(A, B, C)
-        drive(*(Left(worker, leaving=True) for worker in (A, B, C)))
-        assert of(act.Degraded, drive.after(1000)) == [act.Degraded(1, 1, 0, 1, ())]
-        assert drive.after(1000) == []
-        drive.join("d")
-        assert of(act.SendTrain, drive.last) == [act.SendTrain("d", 1, 1)]
-        assert of(act.Aggregate, drive.round(1, 1, "d")) == [act.Aggregate(1, 1, ("d",), ())]
-
-    def test_a_restart_goes_on_at_the_deadline_with_those_who_are_there(self) -> None:
-        drive = Drive(act.Cursor(1, 2, (A, B, C, "d")), elastic=True)
-        drive.join(A, "e")
-        assert of(act.OpenStage, drive.after(100)) == [act.OpenStage("round", 1, 2, (A, "e"))]
-
-    def test_a_lost_connection_is_no_leave(self) -> None:
-        drive = Drive(elastic=True)
-        drive.join(A, B, C)
-        drive.round(1, 1, A, B)
-        assert drive(Left(C)) == []
-        assert drive.machine.missing == (C,)
-
-
 def test_the_core_is_fast_enough_for_ten_thousand_workers() -> None:
     workers = tuple(f"w{index:05d}" for index in range(10_000))
     drive = Drive(workers=workers, rounds=(2,), quorum=Quorum.parse("80%"), client_fraction=0.5)
@@ -380,150 +290,3 @@ def test_the_core_is_fast_enough_for_ten_thousand_workers() -> None:
         assert len(of(act.Aggregate, drive.after(100))[0].workers) == 4500
     drive.close(1, *workers)
     assert drive.last[-1] == act.End("complete", "")
-
-
-class TestResizedGroups:
-    EDGE = tuple(f"trainworker-edge-{index}" for index in range(3))
-
-    @pytest.fixture(params=[False, True], ids=["computed split", "elastic"])
-    def drive(self, request: pytest.FixtureRequest) -> Drive:
-        made = Drive(workers=self.EDGE, rounds=(3,), elastic=request.param)
-        made.join(*self.EDGE)
-        return made
-
-    def test_a_round_waits_no_more_for_workers_beyond_the_new_number(self, drive: Drive) -> None:
-        first, second, third = self.EDGE
-        drive.round(1, 1, first, second)
-        drive(Left(third))
-        assert not of(act.Aggregate, drive.last)
-        assert of(act.Aggregate, drive(Resized({"edge": 2}))) == [act.Aggregate(1, 1, (first, second), ())]
-        assert of(act.OpenStage, drive.last) == [act.OpenStage("round", 1, 2, (first, second))]
-        assert drive.machine.cursor.members == (first, second)
-
-    def test_an_answer_that_is_in_counts_though_its_worker_goes(self, drive: Drive) -> None:
-        first, second, third = self.EDGE
-        drive.round(1, 1, third, first)
-        drive(Resized({"edge": 2}))
-        assert of(act.Aggregate, drive.round(1, 1, second)) == [act.Aggregate(1, 1, self.EDGE, ())]
-        assert of(act.OpenStage, drive.last)[0].workers == (first, second)
-
-    def test_who_rests_is_told_to_wait_until_its_group_grows_again(self, drive: Drive) -> None:
-        first, second, third = self.EDGE
-        drive(Resized({"edge": 1}))
-        drive(Left(third))
-        assert drive.join(third) == [act.Greet(third), act.Hold(third)]
-        assert of(act.OpenStage, drive.round(1, 1, first))[0].workers == (first,)
-        drive(Resized({"edge": 3}))
-        assert of(act.OpenStage, drive.round(1, 2, first))[0].workers == self.EDGE
-        assert {order.worker for order in of(act.SendTrain, drive.last)} == {first, second, third}
-
-    def test_other_groups_are_untouched(self, drive: Drive) -> None:
-        assert drive(Resized({"gpu": 1})) == []
-        assert drive.machine.missing == self.EDGE
-
-
-def test_an_elastic_run_that_resumes_gathers_the_workers_of_now() -> None:
-    drive = Drive(act.Cursor(1, 2, (A,)), workers=(A, B), elastic=True)
-    assert not of(act.OpenStage, drive.join(A))
-    assert of(act.OpenStage, drive.join(B))[0].workers == (A, B)
-
-
-def test_a_stage_has_its_time_from_when_its_orders_go_out() -> None:
-    drive = Drive(rounds=(1, 1))
-    drive.join(A, B, C)
-    drive.round(1, 1)
-    drive.close(1)
-    drive.now += 1000  # as long as images of the first task are made, or the model is evaluated
-    assert drive.machine.begin(drive.now)
-    assert not drive.machine.begin(drive.now + 50), "it begins once"
-    assert drive.after(99) == []
-    assert of(act.Degraded, drive.after(1)) == [act.Degraded(2, 1, 0, 3, (A, B, C))]
-
-
-def hurrying(cursor: act.Cursor | None = None, **plan: Any) -> Drive:
-    return Drive(cursor, **{"quorum": Quorum.parse(2), "straggler_factor": 2.0, "rounds": (4, 4), **plan})
-
-
-def first_round(drive: Drive, *seconds: float) -> None:
-    """Close round 1 of task 1 with every worker in, each so many seconds after the one before."""
-    drive.join(A, B, C)
-    for worker, later in zip((A, B, C), seconds, strict=True):
-        drive.now += later
-        drive.round(1, 1, worker)
-    assert drive.machine.position == (1, 2)
-
-
-def test_a_straggler_is_waited_for_twice_the_median_of_the_round_before() -> None:
-    drive = hurrying()
-    first_round(drive, 9, 1, 1)
-    drive.now += 9
-    drive.round(1, 2, A, B)
-    assert drive.machine.deadline == drive.now + 11
-    assert drive.after(10) == []
-    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
-    assert drive(UpdateIn(C, 1, 2)) == [act.Refuse(C, 1, 2, "late")]
-
-
-def test_the_first_round_has_no_measure_and_waits_for_its_deadline() -> None:
-    drive = hurrying()
-    drive.join(A, B, C)
-    drive.round(1, 1, A, B)
-    assert drive.after(99) == []
-    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 1, (A, B), (C,))]
-
-
-def test_below_the_quorum_nobody_hurries() -> None:
-    drive = hurrying()
-    first_round(drive, 1, 0, 0)
-    drive.round(1, 2, A)
-    assert drive.after(99) == []
-    assert of(act.Aggregate, drive.round(1, 2, B)) == [act.Aggregate(1, 2, (A, B), (C,))]
-
-
-def test_a_slow_median_never_waits_beyond_the_deadline() -> None:
-    drive = hurrying()
-    first_round(drive, 80, 1, 1)
-    drive.round(1, 2, A, B)
-    assert drive.after(99) == []
-    assert of(act.Aggregate, drive.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
-
-
-def test_the_end_of_a_task_does_not_hurry() -> None:
-    drive = hurrying(rounds=(1, 1))
-    drive.join(A, B, C)
-    drive.round(1, 1)
-    assert drive.machine.kind == "consolidate"
-    drive.close(1, A, B)
-    assert drive.after(99) == []
-    assert of(act.CloseTask, drive.after(1)) == [act.CloseTask(1, (A, B), (C,))]
-
-
-def test_a_restarted_machine_hurries_as_the_one_before_would_have() -> None:
-    drive = hurrying()
-    first_round(drive, 9, 1, 1)
-    assert drive.machine.cursor.pace == (10.0,)
-    again = hurrying(drive.machine.cursor)
-    again.join(A, B, C)
-    again.now += 8
-    again.round(1, 2, A, B)
-    assert again.after(11) == []
-    assert of(act.Aggregate, again.after(1)) == [act.Aggregate(1, 2, (A, B), (C,))]
-
-
-def test_what_a_step_takes_before_its_orders_go_out_is_no_workers_pace() -> None:
-    drive = hurrying(rounds=(1, 2))
-    drive.join(A, B, C)
-    drive.round(1, 1)
-    drive.close(1)
-    drive.now += 1000
-    assert drive.machine.begin(drive.now)
-    drive.now += 7
-    drive.round(2, 1)
-    assert drive.machine.cursor.pace == (0.0, 7.0)
-
-
-def test_without_a_factor_nothing_is_remembered() -> None:
-    drive = Drive()
-    drive.join(A, B, C)
-    drive.round(1, 1)
-    assert drive.machine.cursor == act.Cursor(1, 2, (A, B, C))

@@ -137,6 +137,7 @@ def test_a_second_client_of_the_same_name_is_refused(trio: Trio, client: Connect
     code, reason = twin.closing()
     assert code == REFUSED
     assert "w0 is connected already: give each worker its own WORKER_NAME" in reason
+    assert trio.running.events.rejected_for == ["unauthorised"]
     trio.others_finish(clock)
 
 
@@ -162,6 +163,7 @@ def test_who_shows_no_token_of_ours_proves_nothing(client: Connect, shown: str) 
             client(running, name, **{"Authorization": shown, "Engram-Worker": name})
         held.upload(GOOD)
         assert held.weights()["round_number"] == 1
+        assert running.events.rejected_for == ["unauthorised"]
 
 
 def test_the_same_update_sent_twice_counts_once(trio: Trio, clock: Clock) -> None:
@@ -255,6 +257,7 @@ def test_an_update_without_subscribing_ends_one_connection(trio: Trio, client: C
     stranger = client(trio.running, "w7")
     stranger.upload(GOOD)
     assert stranger.closing() == (BAD_MESSAGE, "protocol: no subscribe before the first message")
+    assert trio.running.events.rejected_for == ["protocol"]
     trio.others_finish(clock)
 
 
@@ -271,6 +274,7 @@ def test_more_clients_than_workers_are_refused(trio: Trio, client: Connect, cloc
     fourth = client(trio.running, "w3")
     fourth.say({"type": "subscribe", "client_id": "w3"})
     assert fourth.closing() == (REFUSED, "unauthorised: all 3 workers of this job are there")
+    assert trio.running.events.rejected_for == ["unauthorised"]
     trio.others_finish(clock)
 
 

@@ -31,7 +31,7 @@ AGGREGATOR = Path(__file__).with_name("library_aggregator.py")
 def missing(module: str) -> str:
     """Return why a test cannot run, empty when it can."""
     command = [PYTHON, "-W", "ignore", "-c", f"import {module}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode == 0:
         return ""
     said = (done.stderr.strip().splitlines() or ["no output"])[-1]

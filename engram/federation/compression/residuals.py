@@ -8,8 +8,10 @@ sent.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import re
 import struct
 from pathlib import Path
@@ -24,9 +26,12 @@ KEPT = 4
 """Residuals that are kept: of the round that goes out while the checkpoint of the one before is written, and
 of the three that the aggregator may fall back by, when its newest checkpoint is damaged as well.
 """
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MAGIC = b"ENGRAMR1"
 DIGEST_BYTES = 32
 NAME = re.compile(r"residual-(\d+)-(\d+)\.bin")
+
+log = logging.getLogger(__name__)
 
 Position: TypeAlias = tuple[int, int]
 """(task, round) of an update."""
@@ -72,14 +77,21 @@ class MemoryResiduals:
 
 
 class FileResiduals:
-    """Residuals in a directory of the worker's own."""
+    """Residuals in a directory of the worker's own.
+
+    What a full disk has no room for ends with the process: that costs the same bits where it is killed, while
+    stopping would cost the run its worker.
+    """
 
     def __init__(self, directory: Path, job_digest: str) -> None:
         """`job_digest` tells them from those of another job that used the directory before."""
         self._directory, self._digest = directory, job_digest
+        self._without_room: dict[Position, Tensors] = {}
 
     def read(self, position: Position) -> Tensors | None:
         """See `Residuals.read`: what is damaged or of another job is lost."""
+        if position in self._without_room:
+            return self._without_room[position]
         try:
             return _parsed((self._directory / _name(position)).read_bytes(), self._digest)
         except (OSError, ValueError, KeyError, TypeError, struct.error, ProtocolError):
@@ -89,14 +101,17 @@ class FileResiduals:
         """See `Residuals.write`."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for old in _outdated(self._known(), position, counted):
+            for old in _outdated([*self._known(), *self._without_room], position, counted):
                 (self._directory / _name(old)).unlink(missing_ok=True)
+                self._without_room.pop(old, None)
             write_whole(self._directory / _name(position), _prepared(owed, self._digest))
+            self._without_room.pop(position, None)
         except OSError as error:
-            raise CheckpointError(
-                f"{self._directory}: what compression owes cannot be kept: {error.strerror or error}: make "
-                "room or give permission"
-            ) from error
+            problem = f"{self._directory}: what compression owes cannot be kept: {error.strerror or error}"
+            if error.errno not in FULL:
+                raise CheckpointError(f"{problem}: give permission, or another directory") from error
+            log.warning("%s: make room; it is lost if this process is killed", problem)
+            self._without_room[position] = owed
 
     def _known(self) -> list[Position]:
         matches = (NAME.fullmatch(path.name) for path in self._directory.iterdir())

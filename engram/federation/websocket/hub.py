@@ -33,7 +33,7 @@ from engram.errors import EngramError, FederationError, ProtocolError, RefusedEr
 from engram.federation.aggregator import Aggregator
 from engram.federation.codec import UP, Common, Decoder, Encoder, looks_like_update
 from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
-from engram.federation.pieces import Incoming, Room, is_piece
+from engram.federation.pieces import Incoming, Room, TooLarge, is_piece
 from engram.federation.tensors import Buffer
 from engram.federation.websocket.gate import Gate
 from engram.federation.websocket.lanes import Lanes
@@ -47,6 +47,7 @@ from engram.federation.websocket.wire import (
     CLOSE_REPLACED,
     CLOSE_TOO_LARGE,
     PATH,
+    SPARE_CONNECTIONS,
     WORKER_HEADER,
     close_within,
     end_half_open,
@@ -58,8 +59,6 @@ CLOSE_SECONDS = 5.0
 """How long a closing handshake may take at the end."""
 BRIEF_SECONDS = 0.004
 """The loop takes an update itself when the one before took no longer."""
-SPARE_CONNECTIONS = 64
-"""Connections beside one a worker: takeovers, and peers that have yet to say hello."""
 
 Result = TypeVar("Result")
 Step = Callable[[], list[Outgoing]]
@@ -83,10 +82,6 @@ class Peer:
     """The answer that it would send."""
     incoming: Incoming | None = None
     """The answer that it sends; set in the aggregator's thread, filled by the loop."""
-
-
-class _TooLarge(ProtocolError):
-    """An answer is offered that is larger than any can be."""
 
 
 class Hub:
@@ -129,12 +124,16 @@ class Hub:
             return connection.respond(http.HTTPStatus.NOT_FOUND, f"engram listens on {PATH}\n")
         worker = header_of(request, WORKER_HEADER)
         if not self._authenticate(worker, token_of(header_of(request, "Authorization"))):
-            log.warning("a connection as %r was refused: wrong token", worker[:80])
-            self._notes.append(partial(self.aggregator.refused, "", "unauthorised", "wrong token"))
-            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "unknown worker or wrong token\n")
-        if len(self._sockets) >= len(self.aggregator.settings.workers) + SPARE_CONNECTIONS:
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
+            return self._turn_away(connection, worker, 401, "unknown worker or wrong token")
+        workers = max(len(self.aggregator.settings.workers), len(self._known))
+        if len(self._sockets) >= workers + SPARE_CONNECTIONS:
+            return self._turn_away(connection, worker, 503, "too many connections")
         return None
+
+    def _turn_away(self, connection: ServerConnection, worker: str, status: int, why: str) -> Response:
+        log.warning("a connection as %r was refused: %s", worker[:80], why)
+        self._notes.append(partial(self.aggregator.refused, "", "unauthorised", why))
+        return connection.respond(status, f"{why}\n")
 
     async def handle(self, socket: ServerConnection) -> None:
         """Serve one connection, a ServerStream, until it ends."""
@@ -148,7 +147,7 @@ class Hub:
         sender = asyncio.create_task(self._send(peer))
         try:
             await self._converse(peer)
-        except _TooLarge as error:
+        except TooLarge as error:
             log.warning("%s would send a message that is too large: %s", worker, error)
             await self._in_thread(partial(self._bad_step, peer, "too-large", str(error)))
             await self._dismiss(peer, sender, CLOSE_TOO_LARGE, str(error)[:100])
@@ -328,7 +327,7 @@ class Hub:
         if isinstance(message, Offer):
             limit = self.aggregator.message_limit
             if message.size > limit:
-                raise _TooLarge(f"an answer of {message.size} bytes, at most {limit} are taken")
+                raise TooLarge(f"an answer of {message.size} bytes, at most {limit} are taken")
             peer.offered, peer.incoming = message, None
         self.aggregator.transferred(peer.worker, "up", len(data), message)
         return self.aggregator.receive(peer.worker, message, self._clock())

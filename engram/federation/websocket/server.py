@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from engram.errors import ConfigurationError, FederationError, PortTakenError
+from engram.errors import FederationError
 from engram.federation.aggregator import Aggregator
 from engram.federation.clock import Clock
 from engram.federation.outcome import Outcome
+from engram.federation.websocket.door import Door, cannot_listen, open_door
 from engram.federation.websocket.hub import CLOSE_SECONDS, Hub
 from engram.federation.websocket.memory import keep_freed_memory
 from engram.federation.websocket.stream import WRITE_LIMIT, ServerStream
-from engram.federation.websocket.wire import LARGEST_FRAME, SUBPROTOCOL
+from engram.federation.websocket.wire import LARGEST_FRAME, SPARE_CONNECTIONS, SUBPROTOCOL
 
 FRAMES_AHEAD = 2
 """Frames of a connection that are read before the loop has taken them."""
@@ -49,7 +51,7 @@ async def serve(
     keep_freed_memory()
     hub = Hub(aggregator, authenticate, clock or Clock())
     try:
-        server = await _listen(hub, host, port, tls)
+        server, door = await _listen(hub, host, port, tls)
         try:
             listening(server.sockets[0].getsockname()[1])
             await _run(hub, stop)
@@ -57,6 +59,7 @@ async def serve(
                 await hub.drain()
         finally:
             server.close()
+            door.empty()
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await server.wait_closed()
@@ -99,18 +102,25 @@ async def _reassure(hub: Hub) -> None:
         hub.reassure()
 
 
-async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) -> WebSocketServer:
+async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) -> tuple[WebSocketServer, Door]:
     settings = hub.aggregator.settings
+
+    def admit(connection: ServerConnection, request: Request) -> Response | None:
+        response = hub.admit(connection, request)
+        if response is None:
+            door.let_in(connection)
+        return response
+
     secure: dict[str, Any] = {}
     if tls is not None:
         secure = {"ssl": tls, "ssl_handshake_timeout": settings.hello_seconds}
     try:
-        return await listen(
+        door = open_door(host, port, len(settings.workers) + SPARE_CONNECTIONS)
+        server = await listen(
             hub.handle,
-            host,
-            port,
+            sock=door,
             create_connection=ServerStream,
-            process_request=hub.admit,
+            process_request=admit,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
             # A step that holds the interpreter's lock would miss pings; any byte counts as life instead.
@@ -123,11 +133,5 @@ async def _listen(hub: Hub, host: str, port: int, tls: ssl.SSLContext | None) ->
             **secure,
         )
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTakenError(
-                f"port {port} of {host} is taken", remedy="end what listens there, or take another port"
-            ) from error
-        raise ConfigurationError(
-            f"port {port} of {host} cannot be listened on: {error.strerror or error}",
-            remedy="give another host or port",
-        ) from error
+        raise cannot_listen(host, port, error) from error
+    return server, door

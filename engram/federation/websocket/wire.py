@@ -25,6 +25,9 @@ CLOSE_REFUSED = 4003
 LARGEST_FRAME = 1024 * 1024
 """No frame of a worker is larger: pieces and messages that need no credit are a quarter of it."""
 
+SPARE_CONNECTIONS = 64
+"""Connections beside one a worker: takeovers, and peers that have yet to say hello."""
+
 DEAD_SECONDS = 60
 """Bytes that stay unacknowledged for so long end a half-open connection."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -82,16 +83,33 @@ def test_what_is_damaged_or_of_another_job_is_lost(tmp_path: Path) -> None:
         assert FileResiduals(tmp_path, "job").read((1, 1)) is None
 
 
-def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be kept: File exists: give permission"):
+        FileResiduals(tmp_path / "file", "job").write((1, 1), owed(1), None)
+
+
+def test_a_full_disk_costs_no_worker_and_room_is_used_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(*arguments: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     residuals = FileResiduals(tmp_path, "job")
     residuals.write((1, 1), owed(1), None)
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="cannot be kept: No space left on device: make room"):
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
         residuals.write((1, 2), owed(2), (1, 1))
+        residuals.write((1, 3), owed(3), (1, 2))
     assert [path.name for path in tmp_path.iterdir()] == ["residual-1-1.bin"]
+    assert "cannot be kept: No space left on device: make room" in caplog.text
+    assert [value_of(residuals, (1, round)) for round in (1, 2, 3)] == [1, 2, 3]
+    assert value_of(FileResiduals(tmp_path, "job"), (1, 2)) is None, "a process that is killed loses it"
+    residuals.write((1, 3), owed(4), (1, 2))
+    assert value_of(residuals, (1, 3)) == value_of(FileResiduals(tmp_path, "job"), (1, 3)) == 4
+    for round in range(4, 9):
+        residuals.write((1, round), owed(round), (1, round - 1))
+    assert value_of(residuals, (1, 2)) is None, "it is outdated"
 
 
 # The packer, which keeps them.

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from engram.federation.messages import Train
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
 from engram.federation.websocket.server import serve
-from tests.federation.websocket.raw import KEY, Check, Server, WithServer
+from tests.federation.websocket.raw import KEY, A, Check, Server, WithServer
 
 MakeFederation = Callable[..., Any]
 
@@ -49,3 +50,18 @@ def with_server(make_federation: MakeFederation) -> WithServer:
         return asyncio.run(main()), federation.observer
 
     return run
+
+
+@pytest.fixture
+def learner(make_federation: MakeFederation) -> Any:
+    return make_federation(workers=1).workers()[A]
+
+
+@pytest.fixture
+def train(make_federation: MakeFederation) -> Callable[..., Train]:
+    weights = make_federation(workers=1).aggregator().weights
+
+    def make(round: int = 1) -> Train:
+        return Train(1, round, weights, (0, 1))
+
+    return make

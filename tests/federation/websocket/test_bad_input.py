@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from engram.federation.messages import (
     Reject,
     Train,
     Update,
+    Welcome,
 )
 from engram.federation.websocket import hub
 from engram.federation.websocket.wire import PATH
@@ -196,7 +198,22 @@ def test_more_connections_than_there_may_be_are_turned_away(
             assert caught.value.response.status_code == 503
             await train(good, other)
 
-    with_server(check)
+    _, observer = with_server(check)
+    assert observer.of("rejected") == [("", "unauthorised")]
+
+
+def test_a_group_that_grows_has_a_connection_for_everybody(
+    with_server: WithServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "SPARE_CONNECTIONS", 1)
+
+    async def check(server: Server) -> None:
+        async with AsyncExitStack() as stack:
+            for index in range(5):
+                peer = await stack.enter_async_context(server.peer(f"trainworker-edge-{index}"))
+                assert isinstance(await peer.hear(), Welcome)
+
+    with_server(check, workers=1, elastic=True)
 
 
 BAD_RESULTS: dict[str, tuple[Consolidated, str]] = {
