@@ -212,6 +212,8 @@ def test_with_everything_on_the_api_server_takes_every_field(
         said = kubectl.apply(text, flags=flags)
         assert len(said.splitlines()) == len(helm.template("lab", values=values))
         helm.install("lab", values={**values, "crds": {"enabled": False}})
+        (release,) = (item for item in api.list("Secret", namespace) if item["type"] == "helm.sh/release.v1")
+        assert len(json.dumps(release)) < LARGEST_RELEASE
         rule = kubectl.get("prometheusrule", "lab")
         assert rule["spec"] == one(helm.template("lab", values=values), "PrometheusRule")["spec"]
     finally:
@@ -228,5 +230,7 @@ def test_where_the_crd_is_missing_notes_say_who_installs_it(
     helm.uninstall("lab")
     assert f"runs FederatedIncrementalJobs in the namespaces {namespace}." in said
     assert "engram crd | kubectl apply --server-side -f -" in said
+    assert "--set prometheus.monitor.enabled=true" in said
+    assert "{{" not in said
     with pytest.raises(ApiError):
         api.get("ServiceAccount", "lab-operator", namespace)

@@ -81,8 +81,7 @@ def _up(options: argparse.Namespace) -> int:
     control_plane = ControlPlane.load(directory)
     if control_plane is not None and not options.no_context:
         context.use(directory, control_plane)
-        note = context.offer_kubectl()
-        if note is not None:
+        for note in filter(None, map(context.offer, ("kubectl", "helm"))):
             print(note, file=sys.stderr)
     print(f"up after {time.monotonic() - began:.1f} s", file=sys.stderr)
     print(directory.kubeconfig)

@@ -16,8 +16,8 @@ from tests.cluster.binaries import find, lookup
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.state import ClusterDirectory
 
-LINK = Path("/usr/local/bin/kubectl")
-"""Where kubectl is put on a machine that has none, if we may write there."""
+LINKS = Path("/usr/local/bin")
+"""Where kubectl and Helm are put on a machine that has none, if we may write there."""
 
 
 def entry(directory: ClusterDirectory) -> str:
@@ -50,19 +50,20 @@ def forget(directory: ClusterDirectory) -> None:
             _config(f"delete-{kind}", name)
 
 
-def offer_kubectl() -> str | None:
-    """Link our kubectl into the path of a machine that has none; return a line that says so, None: it has.
+def offer(name: str) -> str | None:
+    """Link our kubectl or Helm into the path of a machine that has none; return a line that says so, None: it
+    has.
 
     The link is ours to replace when it points into our cache.
     """
-    program = find("kubectl")
-    if shutil.which("kubectl"):
+    program, link = find(name), LINKS / name
+    if shutil.which(name):
         return None
-    if os.access(LINK.parent, os.W_OK) and not LINK.exists():
-        LINK.unlink(missing_ok=True)  # one that led to a cache which is gone
-        LINK.symlink_to(program)
-        return f"this machine had no kubectl: {LINK} now leads to {program}"
-    return f"no kubectl in PATH: use {program}"
+    if os.access(LINKS, os.W_OK) and not link.exists():
+        link.unlink(missing_ok=True)  # one that led to a cache which is gone
+        link.symlink_to(program)
+        return f"this machine had no {name}: {link} now leads to {program}"
+    return f"no {name} in PATH: use {program}"
 
 
 def _config(*arguments: str) -> str:
