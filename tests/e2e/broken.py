@@ -84,7 +84,8 @@ def with_quorum(quorum: str, deadline_seconds: int) -> Object:
 
 def passed(moment: float) -> None:
     """Wait until a point in time: a fault that lasts a minute is one of the tests' inputs."""
-    until(lambda: time.monotonic() >= moment, "the end of the fault", seconds=120)
+    left = moment - time.monotonic()
+    until(lambda: time.monotonic() >= moment, "the end of the fault", seconds=max(left, 0.0) + 60)
 
 
 def ended_with(pod: Object) -> int | None:

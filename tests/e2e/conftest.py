@@ -29,7 +29,7 @@ from tests.cluster.kubectl import Kubectl
 from tests.cluster.node_level import Edge, NodeLevel
 from tests.cluster.state import ClusterDirectory
 from tests.e2e.examples import Volumes
-from tests.e2e.faulted import claim, report, start  # noqa: F401  used by name
+from tests.e2e.faulted import checkpoint, claim, report, start  # noqa: F401  used by name
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs
 
 ROOT = Path(__file__).resolve().parents[2]
