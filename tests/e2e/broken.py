@@ -72,9 +72,9 @@ SPEC: Object = {
 which makes every round wait for it: so the run lasts half a minute on a fast machine, too."""
 
 
-def with_checkpoint(volume: Object) -> Object:
+def with_checkpoint(volume: Object, spec: Object = SPEC) -> Object:
     """Return the job's spec with its checkpoint on `volume`."""
-    return {**SPEC, "aggregator": {**SPEC["aggregator"], "checkpoint": {"volume": volume}}}
+    return {**spec, "aggregator": {**spec["aggregator"], "checkpoint": {"volume": volume}}}
 
 
 def with_quorum(quorum: str, deadline_seconds: int) -> Object:

@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.nodes, pytest.mark.kubeedge, pytest.mark.timeout(900)]
 
 MINUTES = 180.0
 """How long the one long cut lasts."""
-SHORT = 40.0
-"""Seconds of the other cuts: the aggregator calls a worker disconnected that was silent for 30."""
+SHORT = 25.0
+"""Seconds of the other cuts: the cluster has given the node up after 10."""
 RECONNECTS_WITHIN = 15.0
 EAST = worker_name("east", 0)
 """The one worker that edge1 alone may run."""
@@ -42,9 +42,11 @@ EAST = worker_name("east", 0)
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     """The matrix of the same job run on this machine."""
-    return run_here(build_job(NAME, SPEC), tmp_path_factory.mktemp("reference"))
+    return run_here(build_job(NAME, SPREAD), tmp_path_factory.mktemp("reference"))
 
 
+SPREAD: Object = {**SPEC, "workers": [group for group in SPEC["workers"] if group["name"] != "edge"]}
+"""One worker on each node: of two that start on one edgecore, one is a minute late (docs/kubeedge.md)."""
 LONG: Object = {
     **SPEC,
     "tasks": {"count": 2, "classesPerTask": 2},
@@ -69,18 +71,11 @@ def seen_disconnected(training: Training, since: float) -> None:
     )
 
 
-def connected_again(training: Training, mended: float) -> float:
-    """Return how many seconds after `mended` the status had every worker connected."""
-    found = training.recording.first(
-        lambda sample: (
-            sample.status["workers"].get("connected") == 4
-            and state_of(sample.status, EAST) != WorkerCondition.DISCONNECTED
-        ),
-        "every worker connected",
-        since=mended,
-        seconds=60,
+def took_part_again(training: Training, mended: float) -> float:
+    """Return after how many seconds a round was closed, which with the full quorum waits for every worker."""
+    return (
+        until(lambda: training.recording.closed(mended), "a round with every worker", seconds=60)[0] - mended
     )
-    return found.at - mended
 
 
 def processor_seconds(level: NodeLevel, pod: Object) -> float:
@@ -111,7 +106,7 @@ def test_a_worker_trains_on_through_a_cut_of_three_minutes(
         passed(since + MINUTES)
         mended = time.monotonic()
         level.network.mend("edge1")
-        assert connected_again(training, mended) < RECONNECTS_WITHIN
+        assert took_part_again(training, mended) < RECONNECTS_WITHIN
 
     assert training.succeeds() == run_here(build_job(NAME, LONG), tmp_path)
     assert training.uids() == pods
@@ -141,7 +136,7 @@ def test_who_looks_after_a_node_is_restarted_while_it_is_cut_off(
     report: Report,
     request: pytest.FixtureRequest,
 ) -> None:
-    training = start()
+    training = start(SPREAD)
     training.reach(EARLY)
     pods, east = training.uids(), training.pod(Role.WORKER, "east")
 
@@ -153,7 +148,7 @@ def test_who_looks_after_a_node_is_restarted_while_it_is_cut_off(
         passed(since + SHORT)
         mended = time.monotonic()
         level.network.mend("edge1")
-        assert connected_again(training, mended) < RECONNECTS_WITHIN
+        assert took_part_again(training, mended) < RECONNECTS_WITHIN
 
     assert training.succeeds() == reference
     assert training.uids() == pods
@@ -171,7 +166,7 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
     reference: Matrix,
     report: Report,
 ) -> None:
-    training = start(with_checkpoint(checkpoint))
+    training = start(with_checkpoint(checkpoint, SPREAD))
     before = training.reach(EARLY).round
     old = training.pod(Role.AGGREGATOR)["metadata"]
     pods = training.uids()
@@ -185,7 +180,7 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
         )
         mended = time.monotonic()
         level.network.mend("edge1")
-        connected_again(training, mended)
+        took_part_again(training, mended)
 
     assert training.succeeds() == reference
     assert again.round >= before - 1
@@ -203,7 +198,7 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
 def test_a_worker_whose_end_its_node_forgot_is_no_failure(
     start: Callable[..., Training], level: NodeLevel, jobs: Jobs, reference: Matrix
 ) -> None:
-    training = start()
+    training = start(SPREAD)
     training.reach(EARLY)
 
     with faults.cloudcore_down(level):  # what the node says is lost; what the worker says comes through
@@ -223,7 +218,7 @@ def test_a_worker_whose_end_its_node_forgot_is_no_failure(
 def test_a_job_deleted_while_a_node_is_cut_off_says_what_it_waits_for(
     cascade: str, start: Callable[..., Training], level: NodeLevel, jobs: Jobs
 ) -> None:
-    training = start()
+    training = start(SPREAD)
     training.reach(EARLY)
 
     since = time.monotonic()
