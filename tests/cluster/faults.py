@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from tests.cluster.api import Api, ApiError, Object, path_of
@@ -35,14 +35,16 @@ def agent_ended(
 
 
 @contextmanager
-def cloudcore_down(level: NodeLevel) -> Iterator[None]:
-    """SIGKILL cloudcore; edge nodes are on their own. At the end it serves again, and the nodes are Ready."""
+def cloudcore_down(level: NodeLevel, *, cut_off: Collection[str] = ()) -> Iterator[None]:
+    """SIGKILL cloudcore; edge nodes are on their own. At the end it serves again, and the nodes are Ready,
+    but for those that are `cut_off`.
+    """
     level.cloudcore.stop()
     try:
         yield
     finally:
         level.start_cloudcore()
-        level.wait_ready()
+        level.wait_ready(level.nodes.keys() - set(cut_off))
 
 
 @contextmanager

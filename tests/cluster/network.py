@@ -114,6 +114,31 @@ class Network:
         for chain in ("INPUT", "FORWARD"):
             _inside(self.namespace(name), "iptables", "--delete", chain, *_INWARD)
 
+    def meter(self, name: str) -> None:
+        """Count the bytes of a node from now on, for `metered`; once for each cluster."""
+        for chain, (source, target) in self._meters(name):
+            _inside(self.namespace(name), "iptables", "--insert", chain, "-s", source, "-d", target)
+
+    def metered(self, name: str) -> tuple[int, int]:
+        """Return the bytes between a node and the control plane, and between its pods and the world."""
+        counted = []
+        for chain, (source, target) in self._meters(name):
+            lines = _inside(self.namespace(name), "iptables", "-L", chain, "-nvx").splitlines()
+            found = [line.split() for line in lines]
+            counted.append(sum(int(words[1]) for words in found if words[-2:] == [source, target]))
+        return counted[0] + counted[1], counted[2] + counted[3]
+
+    def _meters(self, name: str) -> list[tuple[str, tuple[str, str]]]:
+        """Return chains, and from where to where: the node's own traffic, then that of its pods."""
+        pods = next(place.pods for place in self.places if place.name == name)
+        anywhere = "0.0.0.0/0"
+        return [
+            ("INPUT", (CONTROL_ADDRESS, anywhere)),
+            ("OUTPUT", (anywhere, CONTROL_ADDRESS)),
+            ("FORWARD", (pods, anywhere)),
+            ("FORWARD", (anywhere, pods)),
+        ]
+
     def refuses(self, name: str, port: int) -> bool:
         """Tell whether nobody answers at a port of a node, asked from the control plane."""
         address = next(place.address for place in self.places if place.name == name)
@@ -164,13 +189,14 @@ def _configure(namespace: str, *commands: str) -> None:
     _run(["ip", "-n", namespace, "-batch", "-"], "\n".join(commands))
 
 
-def _inside(namespace: str, *command: str) -> None:
-    """Run a command in a network namespace."""
-    _run(["ip", "netns", "exec", namespace, *command])
+def _inside(namespace: str, *command: str) -> str:
+    """Run a command in a network namespace; return its output."""
+    return _run(["ip", "netns", "exec", namespace, *command])
 
 
-def _run(command: list[str], text: str | None = None) -> None:
-    """Run a command. Raises RuntimeError with what it said."""
+def _run(command: list[str], text: str | None = None) -> str:
+    """Run a command; return its output. Raises RuntimeError with what it said."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -114,6 +114,10 @@ class Node:
         """Raise RuntimeError with the end of its log when the daemon has ended."""
         self._processes.check(f"{self.name}-{daemon}")
 
+    def tail(self, daemon: str, lines: int = 5) -> str:
+        """Return the last lines of a daemon's log."""
+        return self._processes.tail(f"{self.name}-{daemon}", lines)
+
     def wait_for(self, daemon: str, url: str, seconds: int = 30) -> None:
         """Wait until a daemon answers `url`, as seen in the node, with 200. Raises RuntimeError otherwise."""
         try:

@@ -255,7 +255,10 @@ class NodeLevel:
     def _all_ready(self, api: Api, wanted: set[str]) -> bool:
         """Tell whether the nodes can take pods."""
         for name in wanted:
-            self.nodes[name].check(self.agent_of(name))
+            if self._has_edgecore(name):
+                edgecore.check(self.nodes[name])
+            else:
+                self.nodes[name].check("kubelet")
         ready = [item for item in api.list("Node") if _ready(item)]
         waiting = wanted - {item["metadata"]["name"] for item in ready}
         if waiting:

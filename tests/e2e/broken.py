@@ -72,9 +72,9 @@ SPEC: Object = {
 which makes every round wait for it: so the run lasts half a minute on a fast machine, too."""
 
 
-def with_checkpoint(volume: Object) -> Object:
+def with_checkpoint(volume: Object, spec: Object = SPEC) -> Object:
     """Return the job's spec with its checkpoint on `volume`."""
-    return {**SPEC, "aggregator": {**SPEC["aggregator"], "checkpoint": {"volume": volume}}}
+    return {**spec, "aggregator": {**spec["aggregator"], "checkpoint": {"volume": volume}}}
 
 
 def with_quorum(quorum: str, deadline_seconds: int) -> Object:
@@ -84,7 +84,8 @@ def with_quorum(quorum: str, deadline_seconds: int) -> Object:
 
 def passed(moment: float) -> None:
     """Wait until a point in time: a fault that lasts a minute is one of the tests' inputs."""
-    until(lambda: time.monotonic() >= moment, "the end of the fault", seconds=120)
+    left = moment - time.monotonic()
+    until(lambda: time.monotonic() >= moment, "the end of the fault", seconds=max(left, 0.0) + 60)
 
 
 def ended_with(pod: Object) -> int | None:

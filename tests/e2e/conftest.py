@@ -28,7 +28,7 @@ from tests.cluster.fixtures import (  # noqa: F401  used by name
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.node_level import Edge, NodeLevel
 from tests.cluster.state import ClusterDirectory
-from tests.e2e.faulted import claim, report, start  # noqa: F401  used by name
+from tests.e2e.faulted import checkpoint, claim, report, start  # noqa: F401  used by name
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs
 from tests.e2e.volumes import Volumes
 

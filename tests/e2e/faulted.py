@@ -11,9 +11,9 @@ import pytest
 from tests.cluster.api import Api, Object
 from tests.cluster.node_level import NodeLevel
 from tests.e2e.broken import NAME, SPEC
-from tests.e2e.jobs import Jobs, build_job
+from tests.e2e.jobs import Jobs, build_job, local_volume
 from tests.e2e.recovery import Report
-from tests.e2e.training import Training
+from tests.e2e.training import CLOUD, Training
 
 RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
 """File for the recovery times."""
@@ -70,3 +70,10 @@ def claim(api: Api, jobs: Jobs) -> Iterator[Callable[[Object], Object]]:
     yield making
     for name in made:
         api.delete("PersistentVolume", name)
+
+
+@pytest.fixture
+def checkpoint(claim: Callable[[Object], Object], jobs: Jobs, level: NodeLevel) -> Object:
+    """A claim for the checkpoint, bound to a folder of the cloud's node: a volume source for the job."""
+    name = f"checkpoint-{jobs.namespace}"
+    return claim(local_volume(level, CLOUD, name, (jobs.namespace, CLAIM))[0])

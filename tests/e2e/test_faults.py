@@ -35,11 +35,11 @@ from tests.e2e.broken import (
     with_checkpoint,
     with_quorum,
 )
-from tests.e2e.faulted import CLAIM, EARLY
-from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, Matrix, build_job, local_volume, node_of
+from tests.e2e.faulted import EARLY
+from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, Matrix, build_job, node_of
 from tests.e2e.recovery import Report
 from tests.e2e.reference import run_here
-from tests.e2e.training import CLOUD, ENDS_WITHIN, Told, Training
+from tests.e2e.training import ENDS_WITHIN, Told, Training
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(1200)]
 
@@ -53,13 +53,6 @@ OTHER_IMAGE = "engram-runtime:0.0.0-other"
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     """The matrix of the same job run on this machine."""
     return run_here(build_job(NAME, SPEC), tmp_path_factory.mktemp("reference"))
-
-
-@pytest.fixture
-def checkpoint(claim: Callable[[Object], Object], jobs: Jobs, level: NodeLevel) -> Object:
-    """A claim for the checkpoint, bound to a folder of the cloud's node: a volume source for the job."""
-    name = f"checkpoint-{jobs.namespace}"
-    return claim(local_volume(level, CLOUD, name, (jobs.namespace, CLAIM))[0])
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from engram.spec.names import Label
 from tests.cluster import binaries, faults
 from tests.cluster.api import Api, ApiError, Object
-from tests.cluster.kubectl import Kubectl
+from tests.cluster.kubectl import Kubectl, KubectlError
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import NotYet, until
 from tests.e2e.jobs import node_of
@@ -18,6 +18,8 @@ from tests.e2e.test_cluster import STAYS, Pods, pods, service, wait_ready  # noq
 pytestmark = [pytest.mark.nodes, pytest.mark.kubeedge, pytest.mark.timeout(300)]
 
 EDGE = ("edge1", "edge2")
+STARTS_WITHIN = 150.0
+"""Seconds: a second, or a minute more for each answer that edgecore loses (docs/kubeedge.md)."""
 
 
 def test_edge_nodes_are_edgecores_and_the_cloud_has_a_kubelet(api: Api) -> None:
@@ -37,16 +39,16 @@ def test_edge_pods_reach_node_and_host_ports_and_neither_names_nor_cluster_addre
     namespace: str,
     level: NodeLevel,
 ) -> None:
-    pods = Pods(api, namespace)  # host ports are beyond `restricted`
-    pods.start("web", "serve", ":8080", node="cloud", ports=[{"containerPort": 8080, "hostPort": 7365}])
+    free = Pods(api, namespace)  # host ports are beyond `restricted`
+    free.start("web", "serve", ":8080", node="cloud", ports=[{"containerPort": 8080, "hostPort": 7365}])
     made = api.create(service("web", namespace, type="NodePort"))["spec"]
     cloud, port = level.nodes["cloud"].address, made["ports"][0]["nodePort"]
-    pods.wait("web", "Running")
+    free.wait("web", "Running")
 
-    pods.start("by-node-port", "get", f"http://{cloud}:{port}", "20", node="edge1")
-    pods.start("by-host-port", "get", f"http://{cloud}:7365", "20", node="edge2")
-    pods.start("by-name", "get", f"http://web.{namespace}.svc.cluster.local", "1", node="edge1")
-    pods.start("by-cluster-address", "get", f"http://{made['clusterIP']}", "1", node="edge2")
+    free.start("by-node-port", "get", f"http://{cloud}:{port}", "20", node="edge1")
+    free.start("by-host-port", "get", f"http://{cloud}:7365", "20", node="edge2")
+    free.start("by-name", "get", f"http://web.{namespace}.svc.cluster.local", "1", node="edge1")
+    free.start("by-cluster-address", "get", f"http://{made['clusterIP']}", "1", node="edge2")
 
     for name, phase in (
         ("by-node-port", "Succeeded"),
@@ -54,14 +56,14 @@ def test_edge_pods_reach_node_and_host_ports_and_neither_names_nor_cluster_addre
         ("by-name", "Failed"),
         ("by-cluster-address", "Failed"),
     ):
-        pods.wait(name, phase, seconds=60)
+        free.wait(name, phase, seconds=STARTS_WITHIN)
 
 
 def test_logs_of_edge_pods_are_out_of_reach_without_edge_stream(pods: Pods, kubectl: Kubectl) -> None:  # noqa: F811
     pods.start("one", "say", "hello", node="edge1")
-    pods.wait("one", "Succeeded", seconds=60)
+    pods.wait("one", "Succeeded", seconds=STARTS_WITHIN)
 
-    with pytest.raises(Exception, match="10250|connection refused|dial"):
+    with pytest.raises(KubectlError, match="connection refused"):
         kubectl.run("logs", "one")
 
 
@@ -73,7 +75,7 @@ def test_containers_go_on_while_edgecore_or_cloudcore_is_away(
     name: str,
 ) -> None:
     pods.start("worker", "serve", ":8080", node=name, tolerations=STAYS)
-    before = pods.wait("worker", "Running", seconds=60)
+    before = pods.wait("worker", "Running", seconds=STARTS_WITHIN)
     fault = faults.agent_ended(level, name) if name == "edge1" else faults.cloudcore_down(level)
 
     with fault:
@@ -90,14 +92,14 @@ def test_a_power_cut_ends_the_pods_of_an_edgecore_node_and_it_returns(
     level: NodeLevel,
 ) -> None:
     pods.start("worker", "sleep", node="edge1", tolerations=STAYS)
-    pods.wait("worker", "Running", seconds=60)
+    pods.wait("worker", "Running", seconds=STARTS_WITHIN)
 
     with faults.power_cut(level, "edge1"):
         assert not level.nodes["edge1"].on
 
     pods.wait("worker", "Failed", seconds=90)
     pods.start("next", "say", "hello", node="edge1")
-    assert node_of(pods.wait("next", "Succeeded", seconds=60)) == "edge1"
+    assert node_of(pods.wait("next", "Succeeded", seconds=STARTS_WITHIN)) == "edge1"
 
 
 def container_of(pod: Object) -> tuple[str, int]:
@@ -125,11 +127,11 @@ def test_a_pod_deleted_while_its_node_is_cut_off_goes_when_the_node_is_back(
     level: NodeLevel,
 ) -> None:
     pods.start("worker", "sleep", node="edge2", tolerations=STAYS)
-    pods.wait("worker", "Running", seconds=60)
+    pods.wait("worker", "Running", seconds=STARTS_WITHIN)
 
     with faults.cable_cut(level, "edge2"):
         wait_ready(api, "edge2", "Unknown")
         api.delete("Pod", "worker", pods.namespace)
         assert pods.get("worker")["metadata"]["deletionTimestamp"]
 
-    until(gone(pods, "worker"), "the end of pod worker", seconds=60)
+    until(gone(pods, "worker"), "the end of pod worker", seconds=STARTS_WITHIN)

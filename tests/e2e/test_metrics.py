@@ -24,8 +24,13 @@ NAME = "digits"
 def test_workers_behind_a_router_are_on_the_dashboards(
     api: Api, jobs: Jobs, level: NodeLevel, tmp_path: Path
 ) -> None:
+    figures_arrive(api, jobs, level, tmp_path, replicas=2)
+
+
+def figures_arrive(api: Api, jobs: Jobs, level: NodeLevel, folder: Path, *, replicas: int) -> None:
+    """Train on a node that lets no connection in, and find its workers' figures in Prometheus."""
     there = {"podTemplate": {"spec": {"nodeSelector": {"kubernetes.io/hostname": SHUT}}}}
-    group = {"name": "edge", "replicas": 2, "placement": "edge", **there}
+    group = {"name": "edge", "replicas": replicas, "placement": "edge", **there}
     spec = small(
         rounds=60,
         workers=[group],
@@ -39,7 +44,7 @@ def test_workers_behind_a_router_are_on_the_dashboards(
     client = api.client.configuration
     tls = {"ca_file": client.ssl_ca_cert, "cert_file": client.cert_file, "key_file": client.key_file}
     with (
-        Prometheus(tmp_path / "prometheus", interval=1.0, tls=tls) as prometheus,
+        Prometheus(folder / "prometheus", interval=1.0, tls=tls) as prometheus,
         faults.outward_only(level, SHUT),
     ):
         assert level.network.refuses(SHUT, KUBELET_PORT)
@@ -52,7 +57,7 @@ def test_workers_behind_a_router_are_on_the_dashboards(
         prometheus.scrape_through(client.host, JOBS_MONITOR, jobs.namespace, pod)
         for name, metric in METRICS.items():
             if "worker" in metric.labels and name not in NOT_HERE:
-                for worker in (worker_name("edge", index) for index in range(2)):
+                for worker in (worker_name("edge", index) for index in range(replicas)):
                     prometheus.wait_for(f'{name}{{worker="{worker}"}}')
         jobs.in_phase(NAME, Phase.SUCCEEDED)
         (progress,) = prometheus.query("last_over_time(engram_progress_ratio[1h])")

@@ -175,8 +175,8 @@ def _waiting(pod: PodView, subject: str, now: datetime, warning: str) -> Finding
         return _finding(
             Reason.IMAGE_PULL_FAILED,
             main,
-            "it is tried again; mend the registry or the Secret of spec.imagePullSecrets, or "
-            f"{ANEW} with another image",
+            f"it is tried again: load it on node {pod.node}, mend the registry or the Secret of "
+            f"spec.imagePullSecrets, or {ANEW} with another image",
             subject,
             pod,
         )

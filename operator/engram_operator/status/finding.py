@@ -48,6 +48,7 @@ WORST_FIRST: tuple[Reason, ...] = (
     Reason.UPDATES_REJECTED,
     Reason.AGGREGATOR_UNREACHABLE,
     Reason.NODE_OFFLINE,
+    Reason.DELETION_WAITS,
     Reason.POD_EVICTED,
     Reason.WORKER_RESTARTING,
     Reason.WORKER_DISCONNECTED,
