@@ -97,6 +97,11 @@ class Panels:
     """Panel -> its queries that had no data."""
 
     @property
+    def answered(self) -> int:
+        """Queries that had data."""
+        return self.asked - sum(map(len, self.silent.values()))
+
+    @property
     def missing(self) -> list[str]:
         """Panels without data that they should have."""
         return [
@@ -226,7 +231,7 @@ def main() -> int:
     finally:
         lifecycle.down(directory)
     print(line("**together**", clock.total))
-    print(f"queries of panels: {panels.asked}; without data:")
+    print(f"queries of panels: {panels.asked}, with data: {panels.answered}; without:")
     for title, why in panels.reasons().items():
         print(f"  {title}: {why}")
     reached = clock.total <= ALLOWED_SECONDS and not panels.missing
@@ -240,6 +245,7 @@ def main() -> int:
             "seconds": clock.total,
             "at_most": ALLOWED_SECONDS,
             "queries": panels.asked,
+            "queries_with_data": panels.answered,
             "without_data": panels.reasons(),
             "reached": reached,
         }

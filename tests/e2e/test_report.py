@@ -32,14 +32,36 @@ NOBODY = "https://10.77.0.11:9"
 """An address of the node where nobody listens."""
 
 
+SLOWLY = """
+import sys, time
+from engram.learning.local_learner import Worker
+from engram.__main__ import main
+
+train = Worker.train
+
+def slowly(self, order, progress):
+    time.sleep(1)
+    return train(self, order, progress)
+
+Worker.train = slowly
+sys.argv = ["engram", "worker"]
+main()
+"""
+"""A worker whose rounds take a second, though nothing is computed meanwhile."""
+
+
 @pytest.fixture
-def prometheus(level: NodeLevel, tmp_path: Path) -> Iterator[Monitoring]:
-    """A Prometheus that pods of the node `cloud` reach; it finds them as the chart's PodMonitors say."""
-    with (
-        monitoring(level, "cloud", tmp_path / "monitoring") as found,
-        discovering(found.prometheus, chart_monitors(), level.api),
-    ):
+def blind(level: NodeLevel, tmp_path: Path) -> Iterator[Monitoring]:
+    """A Prometheus that pods of the node `cloud` reach, and that scrapes nothing yet."""
+    with monitoring(level, "cloud", tmp_path / "monitoring") as found:
         yield found
+
+
+@pytest.fixture
+def prometheus(level: NodeLevel, blind: Monitoring) -> Iterator[Monitoring]:
+    """The same, and it finds pods as the chart's PodMonitors say."""
+    with discovering(blind.prometheus, chart_monitors(), level.api):
+        yield blind
 
 
 def ended(jobs: Jobs, name: str) -> str:
@@ -144,3 +166,27 @@ def test_what_is_wrong_around_a_report_is_said_and_costs_no_report(
     assert jobs.matrix("alone") == [row[: number + 1] for number, row in enumerate(report["task_accuracy"])]
     wrong = f"Prometheus at {prometheus.url} answers 401: put a token, or username and password, into"
     assert wrong in ended(jobs, "stranger")
+
+
+def test_what_prometheus_has_not_seen_is_from_the_record(
+    control_plane: Cluster, jobs: Jobs, level: NodeLevel, blind: Monitoring, tmp_path: Path
+) -> None:
+    """It scrapes from the middle of the run on, as after an outage of its own."""
+    container = {"name": "main", "command": ["python", "-c", SLOWLY], "args": []}
+    group = {"name": "edge", "replicas": 2, "podTemplate": {"spec": {"containers": [container]}}}
+    asked = {"prometheus": {"url": blind.url, "secretName": LOGIN}}
+    jobs.apply(blind.secret(LOGIN), build_job("late", small(rounds=55, workers=[group], report=asked)))
+    jobs.in_round("late", 85)
+    with discovering(blind.prometheus, chart_monitors(), level.api):
+        ended(jobs, "late")
+    out = tmp_path / "late"
+    options = ("--kubeconfig", control_plane.kubeconfig, "--out", out)
+    report = fetched(plugin("report", f"{jobs.namespace}/late", *options), out)
+    assert report["notes"] == []
+    for row in report["telemetry"]["workers"]:
+        sources = [source for _, _, source in row["loss"]]
+        assert sources == ["record"] * row["kept"] + ["prometheus"] * (len(sources) - row["kept"])
+        assert 10 <= row["kept"] < 85
+    first = sum(row["loss"][0][1] for row in report["telemetry"]["workers"]) / 2
+    assert first == pytest.approx(report["rounds"][0]["loss"], rel=0.05), "of round 1"
+    assert "losses that Prometheus lacks are from the run" in (out / "report.html").read_text()
