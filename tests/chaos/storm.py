@@ -74,11 +74,15 @@ class Storm:
                 self.rounds_at_kills.append(self.rounds)
 
     def end(self) -> None:
-        """Wait for the end. Raises RuntimeError unless the run is complete."""
-        try:
-            code = self._process.wait(STANDSTILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"the run does not end: {self._tail()}") from None
+        """Wait for the end, as long as rounds are closed. Raises RuntimeError unless the run is complete."""
+        code = None
+        while code is None:
+            closed = self.rounds
+            try:
+                code = self._process.wait(STANDSTILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if self.rounds == closed:
+                    raise RuntimeError(f"the run does not end: {self._tail()}") from None
         if code:
             raise RuntimeError(f"the run ended with exit code {code}: {self._tail()}")
 
