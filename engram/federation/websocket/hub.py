@@ -199,11 +199,14 @@ class Hub:
 
     async def _hand_over(self, update: bool, step: Step) -> None:
         """Run a step, here for an update that is brief, as the one before, and not the last of a round."""
-        if update:
-            brief = self._took <= BRIEF_SECONDS and self._thread.idle and self.aggregator.lacking > 1
-            await self._step(partial(self._timed, step), brief=brief)
-        else:
+        if not update:
             await self._step(step)
+            return
+        if self._took <= BRIEF_SECONDS:
+            # Else one thing that the thread has to do would draw all that comes meanwhile after it.
+            await self._thread.rest()
+        brief = self._took <= BRIEF_SECONDS and self._thread.idle and self.aggregator.lacking > 1
+        await self._step(partial(self._timed, step), brief=brief)
 
     async def _read(self, peer: Peer) -> Buffer | Incoming:
         """Return the next message, piece, or answer that is complete: a sign of life."""
@@ -333,7 +336,7 @@ class Hub:
         return self.aggregator.receive(peer.worker, message, self._clock())
 
     def _timed(self, step: Step) -> list[Outgoing]:
-        """Take an update in, and note the time."""
+        """Run an update's step and note the time."""
         start = time.perf_counter()
         try:
             return step()

@@ -32,6 +32,8 @@ class Turns:
         """What was asked for and not heard of."""
         self._here = False
         """Whether the loop does something itself."""
+        self._resting: list[asyncio.Future[None]] = []
+        """Who waits for the thread to have nothing to do."""
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
@@ -39,6 +41,13 @@ class Turns:
     def idle(self) -> bool:
         """Whether the thread has nothing to do, to be asked in the loop: only there it gets something."""
         return not self._asked and not self._closed
+
+    async def rest(self) -> None:
+        """Wait until the thread has nothing to do, for the moment."""
+        if self._asked:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._resting.append(waiter)
+            await waiter
 
     def do_here(self, work: Callable[[], Result]) -> Result:
         """Do something in the loop, while the thread is idle, as if the thread did it."""
@@ -90,6 +99,10 @@ class Turns:
     def _heard(self, end: Callable[[], None]) -> None:
         self._asked -= 1
         end()
+        if not self._asked:
+            resting, self._resting = self._resting, []
+            for waiter in resting:
+                _settle(waiter, None)
 
     def _hear(self) -> None:
         self._told = False

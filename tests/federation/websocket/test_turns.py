@@ -70,9 +70,14 @@ def test_the_loop_does_something_itself_while_the_thread_has_nothing_to_do() -> 
         waiting = asyncio.ensure_future(turns.take(gate.wait))
         await asyncio.sleep(0)
         assert not turns.idle
+        resting = [asyncio.ensure_future(turns.rest()) for _ in range(3)]
+        await asyncio.sleep(0)
+        resting[0].cancel()
         gate.set()
-        await waiting
+        await asyncio.gather(*resting[1:])
+        assert waiting.done()
         assert turns.idle
+        await turns.rest()
 
         def work() -> str:
             assert threading.current_thread() is threading.main_thread()
