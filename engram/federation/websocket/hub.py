@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http
 import logging
 import math
 import time
@@ -35,6 +34,7 @@ from engram.federation.codec import UP, Common, Decoder, Encoder, looks_like_upd
 from engram.federation.messages import Credit, Down, Finish, Hello, Log, NoCredit, Offer, Outgoing, Train, Up
 from engram.federation.pieces import Incoming, Room, TooLarge, is_piece
 from engram.federation.tensors import Buffer
+from engram.federation.websocket.entrance import Entrance
 from engram.federation.websocket.gate import Gate
 from engram.federation.websocket.lanes import Lanes
 from engram.federation.websocket.outbox import Outbox
@@ -46,13 +46,11 @@ from engram.federation.websocket.wire import (
     CLOSE_REFUSED,
     CLOSE_REPLACED,
     CLOSE_TOO_LARGE,
-    PATH,
     SPARE_CONNECTIONS,
     WORKER_HEADER,
     close_within,
     end_half_open,
     header_of,
-    token_of,
 )
 
 CLOSE_SECONDS = 5.0
@@ -96,7 +94,7 @@ class Hub:
         self.aggregator = aggregator
         self.over = asyncio.Event()
         self.crash: BaseException | None = None
-        self._authenticate = authenticate
+        self._entrance = Entrance(authenticate)
         self._clock = clock
         self._common = Common()
         self._loop = asyncio.get_running_loop()
@@ -120,20 +118,9 @@ class Hub:
 
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a handshake that is not to become a connection; None lets it through."""
-        if request.path.partition("?")[0] != PATH:
-            return connection.respond(http.HTTPStatus.NOT_FOUND, f"engram listens on {PATH}\n")
-        worker = header_of(request, WORKER_HEADER)
-        if not self._authenticate(worker, token_of(header_of(request, "Authorization"))):
-            return self._turn_away(connection, worker, 401, "unknown worker or wrong token")
         workers = max(len(self.aggregator.settings.workers), len(self._known))
-        if len(self._sockets) >= workers + SPARE_CONNECTIONS:
-            return self._turn_away(connection, worker, 503, "too many connections")
-        return None
-
-    def _turn_away(self, connection: ServerConnection, worker: str, status: int, why: str) -> Response:
-        log.warning("a connection as %r was refused: %s", worker[:80], why)
-        self._notes.append(partial(self.aggregator.refused, "", "unauthorised", why))
-        return connection.respond(status, f"{why}\n")
+        full = len(self._sockets) >= workers + SPARE_CONNECTIONS
+        return self._entrance.admit(connection, request, full=full)
 
     async def handle(self, socket: ServerConnection) -> None:
         """Serve one connection, a ServerStream, until it ends."""
@@ -299,6 +286,8 @@ class Hub:
     def _take_notes(self) -> None:
         while self._notes:
             self._notes.popleft()()
+        for why in self._entrance.refusals():
+            self.aggregator.refused("", "unauthorised", why)
 
     def _hello_step(self, peer: Peer, data: Buffer | Incoming) -> list[Outgoing]:
         if isinstance(data, Incoming):
