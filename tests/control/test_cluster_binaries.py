@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_versions_are_those_of_the_go_modules_and_servers_tell_them() -> None:
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
         assert f"-X {package}.gitVersion={kubernetes.version}" in flags
         assert f"-X {package}.gitMinor={minor}" in flags
+
+
+def test_kubeedge_is_one_release_with_the_kubernetes_of_the_cluster_inside() -> None:
+    module = Path(binaries.__file__).parent / "kubeedge" / "go.mod"
+    minor = binaries.SOURCES["kubelet"].version.rpartition(".")[0]
+    replaced = dict(re.findall(r"^\t(\S+) => \S+ (\S+)$", module.read_text(encoding="utf-8"), re.MULTILINE))
+
+    for name in binaries.KUBEEDGE:
+        source = binaries.SOURCES[name]
+        assert (
+            f"-X {binaries.KUBEEDGE_MODULE}/pkg/version.gitVersion={source.version}" in source.linker_flags()
+        )
+        assert (
+            replaced["github.com/kubeedge/api"] == replaced["github.com/kubeedge/beehive"] == source.version
+        )
+    assert replaced["k8s.io/kubernetes"].startswith(f"{minor}.")
 
 
 def test_a_machine_without_go_or_programs_is_told_what_to_install(

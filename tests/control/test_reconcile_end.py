@@ -90,6 +90,27 @@ def test_pods_are_cleaned_by_policy(policy: str, left: set[str]) -> None:
     assert set(world.secrets) == {"digits-credentials", "digits-worker-tokens"}
 
 
+@pytest.mark.parametrize("policy", ["Running", "None"])
+def test_a_worker_that_is_begun_again_after_the_end_is_stopped(policy: str) -> None:
+    """A node out of touch has lost a worker's end, which Kubernetes takes for a failure."""
+    world = up(runPolicy={"cleanPodPolicy": policy})
+    done(world)
+    world.settle()
+    printed(world)
+    world.now += ENDS_WITHIN
+    world.settle()
+    replacement = pod(0, created=world.now)
+
+    world.pods = (ended(0, 137, reason="ContainerStatusUnknown"), replacement)
+    world.settle()
+
+    if policy == "None":
+        assert world.jobs["digits-edge"]["spec"]["suspend"]
+    else:
+        assert "digits-edge" not in world.jobs
+    assert status(world)["workers"].get("failed", 0) == 0
+
+
 def test_worker_jobs_that_ended_stay_with_policy_running() -> None:
     world = up()
     world.views["digits-edge"] = {"conditions": {"Complete": true()}}

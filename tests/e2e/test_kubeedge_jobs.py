@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from engram.spec.names import Reason, Role
+from engram.spec.names import Phase, Role, worker_name
 from tests.cluster.api import Api, Object
 from tests.cluster.fixtures import Cluster
 from tests.cluster.kubectl import KubectlError
 from tests.cluster.node_level import NodeLevel
+from tests.cluster.waiting import NotYet, until
 from tests.e2e.broken import pinned
-from tests.e2e.data import write_digits
 from tests.e2e.examples import digits_end_as_here, street_signs_train_where_they_belong
 from tests.e2e.jobs import Jobs, build_job, node_of
 from tests.e2e.reference import run_here
@@ -24,6 +24,18 @@ pytestmark = [pytest.mark.nodes, pytest.mark.kubeedge, pytest.mark.timeout(600)]
 
 NAME = "digits"
 EXPOSED: Object = {"expose": {"type": "NodePort"}}
+CAUSE = "the camera is gone"
+BROKEN = f"""
+import sys
+from engram.__main__ import main
+from engram.federation.worker import WorkerSession
+def broken(self, *arguments):
+    raise RuntimeError({CAUSE!r})
+WorkerSession._train = broken
+sys.argv = ["engram", "worker"]
+sys.exit(main())
+"""
+"""Starts a worker that crashes when it is asked to train."""
 
 
 def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) -> None:
@@ -59,22 +71,21 @@ def test_figures_of_workers_arrive_over_the_training_connection(
     figures_arrive(api, jobs, level, tmp_path, replicas=1)
 
 
-def test_last_words_of_a_worker_arrive_where_its_log_is_out_of_reach(jobs: Jobs, level: NodeLevel) -> None:
-    """Its own data are missing: an error that only the edge node can see."""
-    (level.nodes["edge1"].root / "srv/empty").mkdir(exist_ok=True)
-    volume = {"hostPath": {"path": "/srv/empty", "type": "Directory"}}
-    group = {**pinned("edge", "edge1"), "dataset": {"path": "digits.npz", "volume": volume}}
-    file = write_digits(level.nodes["cloud"].root / "srv/digits.npz")
-    dataset = {"name": "npz", "path": file.name, "volume": {"hostPath": {"path": "/srv"}}}
-    partition = {"partition": {"method": "local"}}
-    jobs.apply(build_job(NAME, small(dataset={**dataset, **partition}, workers=[group], aggregator=EXPOSED)))
+def test_last_words_of_a_worker_arrive_where_its_log_is_out_of_reach(jobs: Jobs) -> None:
+    main = {"name": "main", "command": ["python3", "-c", BROKEN], "args": []}
+    group = pinned("edge", "edge1")
+    group["podTemplate"]["spec"]["containers"] = [main]
+    jobs.apply(build_job(NAME, small(workers=[group], aggregator=EXPOSED)))
+    told = f"{worker_name('edge', 0)} ended with exit code 1: RuntimeError: {CAUSE}"
 
-    status = jobs.reach(NAME, lambda found: Reason.DATA_ERROR in str(found), "the data error", seconds=150)
-    (aggregator,) = jobs.pods(NAME, Role.AGGREGATOR)
-    said = jobs.kubectl.run("logs", aggregator["metadata"]["name"])
-    worker = jobs.pods(NAME, Role.WORKER)[0]["metadata"]["name"]
+    def said() -> bool:
+        (aggregator,) = jobs.pods(NAME, Role.AGGREGATOR)
+        log = jobs.kubectl.run("logs", aggregator["metadata"]["name"])
+        if told not in log:
+            raise NotYet(log)
+        return True
 
-    assert "trainworker-edge-0 ended with exit code 43:" in said
-    assert "digits.npz" in str(status["workerStatuses"])
+    jobs.in_phase(NAME, Phase.RUNNING)
+    until(said, "the worker's words in the log of the aggregator", seconds=150, every=0.5)
     with pytest.raises(KubectlError, match="connection refused"):
-        jobs.kubectl.run("logs", worker)
+        jobs.kubectl.run("logs", jobs.pods(NAME, Role.WORKER)[0]["metadata"]["name"])

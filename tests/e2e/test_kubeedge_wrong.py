@@ -19,8 +19,9 @@ from tests.cluster import cloudcore, edgecore
 from tests.cluster.api import Api, Object
 from tests.cluster.fixtures import unavailable
 from tests.cluster.node_level import EDGE_TAINT, NodeLevel
+from tests.cluster.waiting import NotYet, until
 from tests.e2e.broken import pinned
-from tests.e2e.jobs import Jobs, build_job
+from tests.e2e.jobs import Jobs, build_job, node_of
 from tests.e2e.reference import run_here
 from tests.e2e.test_jobs import small
 
@@ -73,12 +74,27 @@ def test_a_node_without_the_edge_role_takes_no_edge_worker_and_both_say_so(
     jobs.in_phase(NAME, Phase.SUCCEEDED)
 
 
+def no_pods(level: NodeLevel) -> bool:
+    """Tell whether the node has no pods: none could be removed after it has forgotten them."""
+    api = level.api()
+    left = [pod["metadata"]["name"] for pod in api.list("Pod") if node_of(pod) == NODE]
+    api.close()
+    if left:
+        raise NotYet(", ".join(left))
+    return True
+
+
 @contextmanager
 def registered_anew(level: NodeLevel) -> Iterator[None]:
-    """Let the node forget that it was registered; at the end it registers itself with a good token."""
+    """Let node and cluster forget each other; at the end the node registers itself with a good token.
+
+    A node that has forgotten while the cluster has not is never well again (docs/kubeedge.md).
+    """
     node = level.nodes[NODE]
+    until(lambda: no_pods(level), f"the end of the pods of {NODE}", seconds=150)
     edgecore.stop(node)
     shutil.rmtree(edgecore.folder(node))
+    level.kubectl().delete("node", NODE)
     try:
         yield
     finally:

@@ -75,8 +75,32 @@ def test_what_was_started_is_found_by_the_check(directory: ClusterDirectory) -> 
 def test_an_interrupted_start_leaves_nothing(
     directory: ClusterDirectory, sent: signal.Signals, moment: str
 ) -> None:
+    interrupted(directory, sent, moment, "--nodes", "1")
+
+
+@pytest.mark.kubeedge
+@pytest.mark.parametrize(
+    ("sent", "moment"), [(signal.SIGINT, "cloudcore"), (signal.SIGKILL, "edge1-edgecore")]
+)
+def test_an_interrupted_start_of_kubeedge_leaves_nothing(
+    directory: ClusterDirectory, sent: signal.Signals, moment: str
+) -> None:
+    interrupted(directory, sent, moment, "--nodes", "2", "--edge", "kubeedge")
+
+
+def interrupted(directory: ClusterDirectory, sent: signal.Signals, moment: str, *options: str) -> None:
+    """Send a signal to a start of the cluster when it is at `moment`; nothing may be left once it is down."""
     prefix = node_level.plan(directory).network.prefix
-    command = [sys.executable, "-m", "tests.cluster", "up", "--nodes", "1", "--name", directory.name]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster",
+        "up",
+        "--no-context",
+        "--name",
+        directory.name,
+        *options,
+    ]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as starting:
 
         def reached() -> bool:

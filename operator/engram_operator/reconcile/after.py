@@ -31,8 +31,9 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
 
     cleanPodPolicy All removes every Job with its pods, Running those that have not ended and do not end by
     themselves, None nothing. A run that a deadline ended is stopped under any policy: with None its Jobs are
-    suspended, not removed. The job itself outlives its time for as long as its report is being made, which
-    has a deadline of its own.
+    suspended, not removed; and so are those that Kubernetes starts again after the run has ended, because a
+    node that was out of touch has reported a worker's end as a failure: nobody answers them any more. The job
+    itself outlives its time for as long as its report is being made, which has a deadline of its own.
     """
     status, policy = raw["status"], (raw.get("spec") or {}).get("runPolicy") or {}
     completed = parse_time(status["completionTime"]) or now
@@ -60,7 +61,7 @@ def plan_after(raw: Object, observed: Observed, settings: Settings, now: datetim
     )
     return replace(
         plan,
-        patch=_stopped(raw, present) if clean == "None" else (),
+        patch=_stopped(raw, present, _begun_again(observed, completed)) if clean == "None" else (),
         delete=tuple(Removal("Job", job.name, job.uid) for job in gone),
         status=plan.status or _seen(raw),
         wake_after=soonest(waits),
@@ -91,10 +92,16 @@ def _is_ending(pod: PodView) -> bool:
     return pod.phase in ("Running", "Succeeded") and pod.deleting is None and not failed
 
 
-def _stopped(raw: Object, jobs: list[JobView]) -> tuple[Patch, ...]:
+def _begun_again(observed: Observed, completed: datetime) -> frozenset[str]:
+    """Return the Jobs of workers of which a pod was made after the end of the run."""
+    pods = (pod for pod in observed.pods if pod.index is not None and pod.phase in ("Pending", "Running"))
+    return frozenset(pod.owner for pod in pods if pod.created is not None and pod.created > completed)
+
+
+def _stopped(raw: Object, jobs: list[JobView], again: frozenset[str]) -> tuple[Patch, ...]:
     failed = view(raw["status"], Condition.FAILED)
     if failed is None or not failed.true or failed.reason not in _STOPPED_BY_US:
-        return ()
+        jobs = [job for job in jobs if job.name in again]
     patches = [job_patch(job, suspend=True, replicas=job.completions) for job in jobs]
     return tuple(patch for patch in patches if patch is not None)
 
