@@ -72,7 +72,7 @@ def test_figures_of_workers_arrive_over_the_training_connection(
 
 
 def test_last_words_of_a_worker_arrive_where_its_log_is_out_of_reach(jobs: Jobs) -> None:
-    main = {"name": "main", "command": ["python3", "-c", BROKEN], "args": []}
+    main = {"name": "main", "command": ["python", "-c", BROKEN], "args": []}
     group = pinned("edge", "edge1")
     group["podTemplate"]["spec"]["containers"] = [main]
     jobs.apply(build_job(NAME, small(workers=[group], aggregator=EXPOSED)))
