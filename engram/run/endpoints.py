@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from engram.errors import ConfigurationError
+from engram.federation.standing import StandingFile
 from engram.spec.names import FEDERATION_PORT, Environment
 
 
-@dataclass(frozen=True)
 class Endpoints:
-    """Endpoints in the order in which they are tried: `given`, or what file and environment say now."""
+    """Endpoints in the order in which they are tried: those given, or what file and environment say now."""
 
-    given: tuple[str, ...] = ()
-    """`HOST:PORT`, or a URL."""
-    file: Path | None = None
-    """One a line; a mounted ConfigMap, so that it may change while the worker runs."""
+    def __init__(self, given: tuple[str, ...] = (), file: Path | None = None) -> None:
+        """Try `given`, each `HOST:PORT` or a URL.
+
+        `file` has one a line; it is of a mounted ConfigMap, so it may change while the worker runs.
+        """
+        self._given = given
+        self._file = None if file is None else StandingFile(file)
 
     def __call__(self) -> tuple[str, ...]:
         """Return them without repetition.
@@ -25,7 +27,7 @@ class Endpoints:
         Without any given: the file's lines, then ENGRAM_AGGREGATOR_ENDPOINTS (comma-separated), then AGG_IP
         and AGG_PORT, Sedna's names. Raises ConfigurationError when there is none, or one without a port.
         """
-        found = self.given or (*self._lines(), *_environment())
+        found = self._given or (*self._lines(), *_environment())
         if not found:
             raise ConfigurationError(
                 "where the aggregator is was not said",
@@ -35,11 +37,11 @@ class Endpoints:
         return tuple(dict.fromkeys(map(_with_port, found)))
 
     def _lines(self) -> tuple[str, ...]:
-        """Return the file's lines; none while it is not there: the environment may know."""
-        if self.file is None:
+        """Return the file's lines; none while it never was there: the environment may know."""
+        if self._file is None:
             return ()
         try:
-            lines = self.file.read_text(encoding="utf-8").splitlines()
+            lines = self._file.read().decode().splitlines()
         except (OSError, UnicodeDecodeError):
             return ()
         return tuple(line.strip() for line in lines if line.strip())

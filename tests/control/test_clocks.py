@@ -42,7 +42,7 @@ def test_clocks_that_hardly_differ_wait_as_long_as_it_takes(age: float, wait: fl
 
 def test_nothing_that_comes_by_itself_is_looked_for_later_than_it_may_take() -> None:
     creating = waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(-HOUR))})
-    assert slow_after(creating, NOW) == 60.0
+    assert slow_after(creating, NOW) == 90.0
     assert stuck_pods([creating], NOW) == ((creating, 0.0),)
     unbound = false("Unschedulable", "pod has unbound immediate PersistentVolumeClaims", ago(-HOUR))
     assert slow_after(waiting(0, "", conditions={"PodScheduled": unbound}), NOW) == 30.0

@@ -180,6 +180,10 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
     with faults.cable_cut(level, "edge1"):
         api.delete("Pod", old["name"], old["namespace"])
         told = training.told(Reason.NODE_OFFLINE, since)
+        with edgecore_restarted(
+            level, signal.SIGTERM
+        ):  # which empties the ConfigMap of a worker that dials anew
+            pass
         again = training.recording.first(
             lambda sample: sample.at > since + told.seconds and sample.round > 0, "the new aggregator's words"
         )
@@ -191,7 +195,7 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
     assert again.round >= before - 1
     assert pods - training.uids() == {old["uid"]}
     report.add(
-        "KubeEdge: the same, the aggregator replaced meanwhile",
+        "KubeEdge: the same, edgecore restarted and the aggregator replaced meanwhile",
         "workers' pods the same",
         training,
         since,

@@ -155,6 +155,8 @@ def test_endpoints_come_from_options_or_from_file_and_environment(
     assert ask() == ("a:1", "b:2", "10.0.0.1:30000")
     file.write_text("c:3\n\n10.0.0.1:30000\n")
     assert ask() == ("c:3", "10.0.0.1:30000", "a:1", "b:2")
+    file.unlink()
+    assert ask() == ("c:3", "10.0.0.1:30000", "a:1", "b:2"), "they stand where the volume is emptied"
     assert Endpoints(("d:4",), file)() == ("d:4",)
     with pytest.raises(ConfigurationError, match="write d:7363"):
         Endpoints(("d",))()

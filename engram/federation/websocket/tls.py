@@ -7,28 +7,30 @@ certificate carries one name only, so the name is checked and the address is not
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from engram.errors import ConfigurationError
+from engram.federation.standing import StandingFile
 
 
-@dataclass(frozen=True)
 class TlsClient:
     """What a worker verifies the aggregator by."""
 
-    ca: Path
-    """Certificates of the CA (PEM); read at each connection, since they may be renewed."""
-    name: str = ""
-    """Name in the aggregator's certificate; empty: the host that is dialled."""
+    def __init__(self, ca: Path, name: str = "") -> None:
+        """Trust the certificates in `ca` (PEM), as they are at each connection.
+
+        `name` stands in the aggregator's certificate; empty: the host that is dialled.
+        """
+        self.ca, self.name = ca, name
+        self._file = StandingFile(ca)
 
     def context(self) -> ssl.SSLContext:
         """Return a context that trusts this CA alone. Raises ConfigurationError for a file that is none."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_verify_locations(self.ca)
-        except OSError as error:  # ssl.SSLError is one
+            context.load_verify_locations(cadata=self._file.read().decode("ascii", "ignore"))
+        except (OSError, ValueError) as error:  # ssl.SSLError is the one, an empty file the other
             raise _unusable(self.ca, "no certificate of a CA", error, "--ca") from error
         return context
 
@@ -45,8 +47,8 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _unusable(path: Path, what: str, error: OSError, option: str) -> ConfigurationError:
-    reason = error.strerror or str(error)
+def _unusable(path: Path, what: str, error: OSError | ValueError, option: str) -> ConfigurationError:
+    reason = getattr(error, "strerror", None) or str(error)
     return ConfigurationError(
         f"{what} ({reason})", field=option, file=str(path), remedy="mount or write the PEM file there"
     )

@@ -15,8 +15,11 @@ from engram_operator.status.conditions import shorten
 from engram_operator.status.ends import explain_end, unusable_image
 from engram_operator.status.finding import ANEW, Finding
 
-LONG_CREATION = timedelta(seconds=60)
-"""A container that is created for longer has a volume that cannot be mounted, or a large image."""
+LONG_CREATION = timedelta(seconds=90)
+"""A container that is created for longer has a volume that cannot be mounted, or a large image.
+
+An edgecore whose question was lost asks again after 60 s: such a pod starts by itself (docs/kubeedge.md).
+"""
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
 _NODE_TAINT = r"untolerated taint \{node\.kubernetes\.io/"
 PASSING: tuple[tuple[str, timedelta], ...] = (

@@ -153,6 +153,14 @@ def test_a_ca_that_is_renewed_is_taken_at_the_next_attempt(make_run: MakeRun, tm
     assert len(asked) >= 8
 
 
+def test_a_ca_whose_volume_is_emptied_stands(make_run: MakeRun, authority: Authority) -> None:
+    run = make_run()
+    tls = run.changes["tls"]
+    tls.context()
+    authority.ca.unlink()
+    assert run().reason == "complete"
+
+
 def test_without_tls_on_a_tls_port(make_run: MakeRun) -> None:
     assert "TLS: no WebSocket answer: give the job's CA (--ca, ENGRAM_CA_FILE)" in failure(make_run(ca=None))
 
