@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import yaml
@@ -57,9 +59,11 @@ def digits_end_as_here(jobs: Jobs, folder: Path) -> None:
 
 
 def street_signs_train_where_they_belong(
-    kubectl: Kubectl, api: Api, level: NodeLevel, volumes: Volumes
+    kubectl: Kubectl, api: Api, level: NodeLevel, volumes: Volumes, folder: Path
 ) -> None:
-    """Apply example 05 to nodes that have its data and a GPU; `kubectl` works in no namespace."""
+    """Apply example 05 to nodes that have its data and a GPU, and compare its end with the run here;
+    `kubectl` works in no namespace.
+    """
     example = EXAMPLES / "05-edge-and-gpu-workers.yaml"
     written = yaml.safe_load(example.read_text(encoding="utf-8"))
     namespace, name = written["metadata"]["namespace"], written["metadata"]["name"]
@@ -68,9 +72,12 @@ def street_signs_train_where_they_belong(
     inside = kubectl.inside(namespace)
     inside.apply(json.dumps(_namespace(namespace, "privileged")))
     try:
-        for seed, node in enumerate(level.nodes.values()):
-            write_signs(node.root / "srv/street-signs", classes, seed)
-        write_signs(volumes("street-signs-archive", namespace) / "archive", classes, seed=9)
+        # The same images at both edge nodes: who of the two cameras is where is the scheduler's to say.
+        data = {name: node.root / "srv/street-signs" for name, node in level.nodes.items()}
+        for node, where in data.items():
+            write_signs(where, classes, seed=int(node == "cloud"))
+        archive = volumes("street-signs-archive", namespace)
+        write_signs(archive / "archive", classes, seed=9)
         volumes(checkpoint_name(name), namespace)
         inside.apply(json.dumps(build_claim("street-signs-archive")))
         ctr(level.nodes["edge2"], "images", "tag", "--force", full_name(RUNTIME), image)
@@ -91,9 +98,20 @@ def street_signs_train_where_they_belong(
         assert Reason.FINISHED in dict(told), told
         assert Reason.TRAINING in dict(told), told
         assert {item["type"] for item in jobs.events(name)} == {"Normal"}, told
+        places_here = {"camera": data["edge1"], "archive": archive, "gpu": data["edge2"]}
+        assert jobs.matrix(name) == run_here(_moved(written, data["cloud"], places_here), folder)
     finally:
         gpu.give(api, "edge2", 0)
         inside.delete("namespace", namespace)
+
+
+def _moved(job: Object, tests: Path, groups: Mapping[str, Path]) -> Object:
+    """Return the job with its data in directories of this machine: the aggregator's, and each group's."""
+    moved = deepcopy(job)
+    moved["spec"]["dataset"]["volume"] = {"hostPath": {"path": str(tests)}}
+    for group in moved["spec"]["workers"]:
+        group.setdefault("dataset", {})["volume"] = {"hostPath": {"path": str(groups[group["name"]])}}
+    return moved
 
 
 def _places(jobs: Jobs, name: str, group: str) -> list[str]:

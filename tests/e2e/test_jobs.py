@@ -73,9 +73,9 @@ def test_a_finished_job_explains_itself(jobs: Jobs) -> None:
 
 
 def test_cameras_archive_and_gpu_train_where_they_belong(
-    control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes
+    control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes, tmp_path: Path
 ) -> None:
-    street_signs_train_where_they_belong(control_plane.kubectl, api, level, volumes)
+    street_signs_train_where_they_belong(control_plane.kubectl, api, level, volumes, tmp_path)
 
 
 def test_a_job_without_host_access_runs_where_restricted_is_enforced(

@@ -43,9 +43,9 @@ def test_the_digits_example_ends_as_on_this_machine(jobs: Jobs, tmp_path: Path) 
 
 
 def test_cameras_archive_and_gpu_train_where_they_belong(
-    control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes
+    control_plane: Cluster, operator: str, api: Api, level: NodeLevel, volumes: Volumes, tmp_path: Path
 ) -> None:
-    street_signs_train_where_they_belong(control_plane.kubectl, api, level, volumes)
+    street_signs_train_where_they_belong(control_plane.kubectl, api, level, volumes, tmp_path)
 
 
 @pytest.mark.parametrize("exposed", ["NodePort", "HostPort"])
