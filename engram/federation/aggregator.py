@@ -13,23 +13,11 @@ from typing import Literal
 
 from engram.errors import CheckpointError, EngramError, RefusedError
 from engram.federation import actions as act
+from engram.federation import events
 from engram.federation.admission import check_hello, welcome
 from engram.federation.buffered import machine_of
 from engram.federation.checkpoint import CheckpointStore
 from engram.federation.engine import Engine
-from engram.federation.events import (
-    ConsolidatedIn,
-    EvaluationIn,
-    Event,
-    Failed,
-    Joined,
-    Left,
-    Resized,
-    Spoilt,
-    Tick,
-    UpdateIn,
-    announced,
-)
 from engram.federation.history import History, Observer
 from engram.federation.messages import (
     COUNTED,
@@ -148,7 +136,7 @@ class Aggregator:
         self._connected.add(worker)
         if self._presence.joined(worker, now):
             self._journal.reconnected(worker)
-        return self._feed(Joined(worker, hello.holds), now)
+        return self._feed(events.Joined(worker, hello.holds), now)
 
     def receive(self, worker: str, message: Up, now: float) -> list[Outgoing]:
         """Take in a message of a connected worker."""
@@ -163,7 +151,7 @@ class Aggregator:
             case Consolidated():
                 return self._consolidated(worker, message, now)
             case Offer():
-                announced(worker, message)  # raises for what is none
+                events.announced(worker, message)  # raises for what is none
                 self._staging.offer(worker, message)
                 return self._give_credit(now)
             case Heartbeat():
@@ -198,7 +186,7 @@ class Aggregator:
         self._connected.discard(worker)
         self._presence.left(worker)
         self._staging.leave(worker)
-        return self._feed(Left(worker), now) + self._give_credit(now)
+        return self._feed(events.Left(worker), now) + self._give_credit(now)
 
     def malformed(self, worker: str, reason: str, text: str) -> list[Outgoing]:
         """Count bytes of a worker that are no message and return what to tell it."""
@@ -211,13 +199,13 @@ class Aggregator:
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass; called about once a second."""
         self._presence.tick(now)
-        outgoing = self._feed(Tick(), now)
+        outgoing = self._feed(events.Tick(), now)
         replicas = self._replicas()
         if replicas is not None and replicas != self._resized:
             self._resized = replicas
             sizes = ", ".join(f"{group} {count}" for group, count in replicas.items())
             self._journal.note(f"the worker groups were resized: {sizes}")
-            outgoing += self._feed(Resized(replicas), now)
+            outgoing += self._feed(events.Resized(replicas), now)
         stalled = self._staging.stalled(now)
         outgoing += [Outgoing(worker, NoCredit(offer.number, again=True)) for worker, offer in stalled]
         outgoing += self._give_credit(now)
@@ -270,7 +258,7 @@ class Aggregator:
         outgoing: list[Outgoing] = []
         while self.outcome is None and (found := self._staging.next(now)) is not None:
             worker, offer = found
-            event = announced(worker, offer)
+            event = events.announced(worker, offer)
             refusal = self._machine.refusal(event)
             if refusal is None or self._machine.keeps_state(event, refusal):
                 self._presence.set(worker, "uploading")
@@ -282,7 +270,7 @@ class Aggregator:
         return outgoing
 
     def _answered(self, worker: str, answer: Update | Evaluation, now: float) -> list[Outgoing]:
-        kind = UpdateIn if isinstance(answer, Update) else EvaluationIn
+        kind = events.UpdateIn if isinstance(answer, Update) else events.EvaluationIn
         event = kind(worker, answer.task, answer.round)
         if self._machine.refusal(event) is None:
             try:
@@ -296,7 +284,7 @@ class Aggregator:
         return self._feed(event, now)
 
     def _consolidated(self, worker: str, answer: Consolidated, now: float) -> list[Outgoing]:
-        event = ConsolidatedIn(worker, answer.task)
+        event = events.ConsolidatedIn(worker, answer.task)
         reason = self._machine.refusal(event)
         try:
             if reason is None:
@@ -309,20 +297,20 @@ class Aggregator:
 
     def _failed(self, worker: str, log: Log, now: float) -> list[Outgoing]:
         if log.exit_code == STOPPED_EXIT:
-            return self._feed(Left(worker, leaving=True), now)
+            return self._feed(events.Left(worker, leaving=True), now)
         sentence = log.text.partition("\n")[0]
         self._presence.set(worker, "failed")
         self._observer.worker_failed(worker, log.text, log.exit_code)
         self._journal.note(f"{worker} ended with exit code {log.exit_code}: {sentence}")
         return self._feed(
-            Failed(worker, sentence, log.exit_code, reason_of(log.reason, log.exit_code) or ""), now
+            events.Failed(worker, sentence, log.exit_code, reason_of(log.reason, log.exit_code) or ""), now
         )
 
     def _unfit(self, worker: str, error: Unfit, now: float) -> list[Outgoing]:
         task, round = self._machine.position
         where = f"round {round} of task {task}" if round else f"end of task {task}"
         self._journal.note(f"{where}: {worker} was rejected: {error.reason}: {error}")
-        return [self._reject(worker, error.reason, str(error)), *self._feed(Spoilt(worker), now)]
+        return [self._reject(worker, error.reason, str(error)), *self._feed(events.Spoilt(worker), now)]
 
     def _reject(self, worker: str, reason: str, message: str) -> Outgoing:
         reject = Reject(reason, message, *self._machine.position)
@@ -331,7 +319,7 @@ class Aggregator:
 
     # What the machine wants.
 
-    def _feed(self, event: Event, now: float) -> list[Outgoing]:
+    def _feed(self, event: events.Event, now: float) -> list[Outgoing]:
         if self.outcome is not None:
             return []
         self._engine.settle()
