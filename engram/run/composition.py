@@ -18,7 +18,7 @@ from engram.sedna.blind import BlindLearner
 from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
 from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
-from engram.spec.algorithm_rules import algorithm_warnings
+from engram.spec.algorithm_rules import algorithm_warnings, unlabelled_switch
 from engram.spec.parameters import NONE
 
 
@@ -152,7 +152,9 @@ def compose(job: FederatedIncrementalJob, place: Place) -> Composition:
     place.open_modules()
     data = job.spec.dataset
     dataset = load_dataset(data.name, place.data_root(data.volume, data.path))
-    return Composition(job, place, dataset, make_split(job, dataset))
+    split = make_split(job, dataset)
+    _check_unlabelled(job, split)
+    return Composition(job, place, dataset, split)
 
 
 def compose_for_worker(job: FederatedIncrementalJob, place: Place, worker: WorkerIdentity) -> Composition:
@@ -160,3 +162,16 @@ def compose_for_worker(job: FederatedIncrementalJob, place: Place, worker: Worke
     place.open_modules()
     dataset = load_dataset(job.spec.dataset.name, place.data_root(worker.volume, worker.path))
     return Composition(job, place, dataset, make_split(job, dataset))
+
+
+def _check_unlabelled(job: FederatedIncrementalJob, split: Split) -> None:
+    """Raise ConfigurationError where rounding leaves none of the unlabelled samples that are needed."""
+    off = unlabelled_switch(job.spec)
+    held = [len(part.unlabelled) for share in split.shares for part in share.tasks]
+    if off and held and not sum(held):
+        raise ConfigurationError(
+            f"{job.spec.dataset.label_ratio:g} leaves no worker with an unlabelled sample of any class, and "
+            f"{job.spec.algorithm.name} with these parameters uses them",
+            field="spec.dataset.labelRatio",
+            remedy=f"write less, raise samplesPerClass, or write algorithm.parameters.{off}",
+        )

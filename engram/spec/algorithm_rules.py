@@ -31,7 +31,7 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
     if parameters is None:
         return
     yield from _check_exemplars(spec, parameters)
-    yield from _check_unlabelled(spec, parameters)
+    yield from _check_unlabelled(spec)
     yield from _check_rounds(spec, parameters)
     if isinstance(parameters, DataFreeParameters):
         yield from _check_norm(spec)
@@ -46,12 +46,32 @@ def check_algorithm(spec: JobSpec) -> Iterator[Problem]:
 def algorithm_warnings(spec: JobSpec) -> tuple[str, ...]:
     """Return what a person must know of the job's algorithm, beside what is wrong."""
     parameters = _parameters(spec)
-    if not isinstance(parameters, GlfcParameters) or parameters.proxy_server == "none":
-        return ()
-    return (
-        f"proxyServer: reconstruct of {spec.algorithm.name} leaks by design: the aggregator rebuilds an "
-        "image of each class of each worker, and its checkpoint keeps them",
-    )
+    name = spec.algorithm.name
+    if isinstance(parameters, GlfcParameters) and parameters.proxy_server != "none":
+        return (
+            f"proxyServer: reconstruct of {name} leaks by design: the aggregator rebuilds an "
+            "image of each class of each worker, and its checkpoint keeps them",
+        )
+    if isinstance(parameters, SemiFciParameters) and parameters.needs_unlabelled:
+        helpers = min(parameters.helpers, sum(group.replicas for group in spec.workers) - 1)
+        if helpers:
+            models = (
+                "the model of another worker" if helpers == 1 else f"the models of {helpers} other workers"
+            )
+            return (
+                f"helpers of {name}: with a round each worker downloads {models} beside the global one, and "
+                "the aggregator sees every update by itself, so that no secure sum is possible; helpers: 0 "
+                "does without",
+            )
+    return ()
+
+
+def unlabelled_switch(spec: JobSpec) -> str:
+    """Return the parameter that does without unlabelled data, where the algorithm uses them; else nothing."""
+    parameters = _parameters(spec)
+    if not getattr(parameters, "needs_unlabelled", False):
+        return ""
+    return "unlabelledWeight: 0" if hasattr(parameters, "unlabelled_weight") else "unlabelled: false"
 
 
 def _parameters(spec: JobSpec) -> Spec | None:
@@ -80,16 +100,16 @@ def _check_exemplars(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
         )
 
 
-def _check_unlabelled(spec: JobSpec, parameters: Spec) -> Iterator[Problem]:
+def _check_unlabelled(spec: JobSpec) -> Iterator[Problem]:
     """Parameters say with `needs_unlabelled` whether the algorithm uses data without labels."""
-    if not getattr(parameters, "needs_unlabelled", False):
+    off = unlabelled_switch(spec)
+    if not off:
         return
     ratios = [
         spec.dataset.label_ratio if group.dataset.label_ratio is None else group.dataset.label_ratio
         for group in spec.workers
     ]
     if min(ratios) == 1:
-        off = "unlabelledWeight: 0" if hasattr(parameters, "unlabelled_weight") else "unlabelled: false"
         yield Problem(
             "spec.dataset.labelRatio",
             f"1 leaves no worker with unlabelled data, and {spec.algorithm.name} with these parameters uses "

@@ -55,6 +55,18 @@ def test_without_its_own_term_it_is_finetune(
     assert same(weights, expected)
 
 
+def test_icarl_without_distillation_trains_as_replay(make_job: MakeJob, make_world: MakeWorld) -> None:
+    """Its classifier is another matter: it decides nothing in training."""
+    expected, _ = make_world(make_job("replay", {"weightAlignment": False})).run()
+    weights, _ = make_world(make_job("icarl", {"strength": 0})).run()
+    assert same(weights, expected)
+
+
+def test_joint_is_finetune_where_there_is_nothing_older(make_job: MakeJob, make_world: MakeWorld) -> None:
+    expected = make_world(make_job("finetune")).task(1, None)
+    assert same(make_world(make_job("joint")).task(1, None), expected)
+
+
 @pytest.mark.parametrize(
     "algorithm",
     [

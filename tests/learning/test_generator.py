@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from torch import nn
 
 from engram.errors import ConfigurationError, NumericalError
 from engram.federation.messages import Shared, Tensors
-from engram.learning.models import Network
-from engram.learning.synthesis import ImageGenerator, Layer, Watched
+from engram.learning.algorithm import GlobalContext
+from engram.learning.models import Network, build_network
+from engram.learning.synthesis import ImageGenerator, Layer, Watched, inversion
+from engram.learning.synthesis.generative import train_generator
+from engram.learning.synthesis.inversion import Inversion
 from engram.learning.synthesis.priors import (
     boundary,
     roughness,
@@ -23,6 +27,8 @@ from engram.learning.synthesis.priors import (
     statistics_divergence,
     uniformity,
 )
+from engram.learning.tensors import from_module
+from engram.spec.algorithms import MfclParameters, TargetParameters
 
 if TYPE_CHECKING:
     from engram.spec import FederatedIncrementalJob
@@ -107,6 +113,98 @@ class TestLosses:
         kernel = np.outer(line, line) / line.sum() ** 2
         kernel[2, 2] -= 1
         assert roughness(image).item() == pytest.approx((kernel**2).sum() / 81, rel=1e-5)
+
+
+class TestTerms:
+    """What a term of the generators' losses weighs is what they go by: heavier, its value falls lower."""
+
+    @pytest.fixture
+    def context(self, make_job: MakeJob) -> GlobalContext:
+        job = make_job(model=BATCH)
+        return GlobalContext(
+            workers=("a",),
+            shape=(1, 8, 8),
+            seed=0,
+            device=torch.device("cpu"),
+            make_network=lambda rows: build_network(job, (1, 8, 8), rows),
+            training=job.spec.training,
+            tasks=2,
+        )
+
+    @pytest.fixture
+    def model(self, context: GlobalContext) -> Tensors:
+        """A model with another opinion than the student, who begins as the seed's network."""
+        weights = from_module(context.make_network(3))
+        return {**weights, "head.weight": -weights["head.weight"]}
+
+    def answers(
+        self, context: GlobalContext, model: Tensors, **changed: float
+    ) -> tuple[torch.Tensor, torch.Tensor, list[Layer]]:
+        """Return images of mfcl's generator, trained with these weights, and what the model says of them."""
+        weights = {"diversity": 0.0, "statistics": 0.0, "smoothness": 0.0, "generator_steps": 25, **changed}
+        quick = {
+            "noise_size": 4,
+            "generator_width": 2,
+            "generator_batch": 16,
+            "generator_learning_rate": 0.02,
+        }
+        parameters = MfclParameters.model_validate(quick | weights, by_name=True)
+        maker = ImageGenerator((1, 8, 8), 4, 2)
+        trained = train_generator(context, parameters, 1, model, {})
+        maker.load_state_dict({name: torch.tensor(array) for name, array in trained.items()})
+        with torch.no_grad():
+            images = maker(torch.randn(64, 4, generator=torch.Generator().manual_seed(1)))
+            return images, *Watched(context.frozen(model))(images)
+
+    def test_of_mfcl_s_classes(self, context: GlobalContext, model: Tensors) -> None:
+        early, late = (
+            self.answers(context, model, generator_steps=steps)[1].softmax(1).amax(1).mean().item()
+            for steps in (1, 25)
+        )
+        assert late > early + 0.01
+
+    @pytest.mark.parametrize(
+        ("term", "value"),
+        [
+            ("diversity", lambda images, logits, layers: uniformity(logits)),
+            ("statistics", lambda images, logits, layers: statistics_divergence(layers)),
+            ("smoothness", lambda images, logits, layers: roughness(images)),
+        ],
+    )
+    def test_of_mfcl(
+        self, context: GlobalContext, model: Tensors, term: str, value: Callable[..., torch.Tensor]
+    ) -> None:
+        without, heavy = (
+            value(*self.answers(context, model, **{term: weight})).item() for weight in (0, 100)
+        )
+        assert heavy < without - 1e-3
+
+    @pytest.mark.parametrize("term", ["boundary", "statistics"])
+    def test_of_target(
+        self, context: GlobalContext, model: Tensors, term: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The student stands against the generator from the second batch of images on."""
+        name = {"boundary": "boundary", "statistics": "statistics_distance"}[term]
+        measure = getattr(inversion, name)
+        values: list[float] = []
+
+        def noted(*given: Any) -> torch.Tensor:
+            found: torch.Tensor = measure(*given)
+            values.append(found.item())
+            return found
+
+        monkeypatch.setattr(inversion, name, noted)
+        last = []
+        for weight in (1e-6, 100.0):
+            weights = {"boundary": 0.0, "statistics": 0.0, term: weight}
+            quick = {"noise_size": 4, "generator_width": 2, "generator_batch": 16, "synthetic_images": 32}
+            parameters = TargetParameters(
+                **{**quick, **weights}, generator_steps=25, generator_learning_rate=0.02, student_steps=1
+            )
+            Inversion(context, parameters, 1, model).run()
+            last.append(values[-1])
+        assert len(values) == 2 * (25 if term == "boundary" else 50)
+        assert last[1] < last[0] - 1e-3
 
 
 class TestWatched:

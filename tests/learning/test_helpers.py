@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from engram.federation.messages import Tensors, Update
 from engram.learning.algorithm import GlobalContext, TaskScope
-from engram.learning.helpers import KNOWN, MASKS, HelperChoice
+from engram.learning.helpers import KNOWN, MASKS, HelperChoice, Helpers
 from engram.learning.models import build_network
 from engram.learning.tensors import from_module
+from tests.learning.answers import Fixed
 
 if TYPE_CHECKING:
     from tests.learning.conftest import MakeJob
@@ -135,3 +137,25 @@ def test_it_survives_a_restart(context: GlobalContext, models: dict[str, Tensors
         before, after = helpers.shared(worker, SCOPE, 2), again.shared(worker, SCOPE, 2)
         assert before.keys() == after.keys()
         assert all(np.array_equal(before[g][name], after[g][name]) for g in before for name in before[g])
+
+
+def test_a_helper_is_asked_only_of_rows_that_it_has_had_labels_of() -> None:
+    """Three helpers who say ln 1, ln 2, ln 5: one knows rows 0 and 2, one all, and one row 0 alone."""
+    received: dict[str, Tensors] = {f"helper-{place}": {} for place in (1, 2, 3)}
+    known = torch.tensor([[True, False, True], [True, True, True], [True, False, False]])
+    seen: Any = SimpleNamespace(
+        groups={**received, MASKS: {}},
+        shared={MASKS: {KNOWN: known}},
+        frozen=lambda weights: Fixed(torch.tensor([1.0, 2.0, 5.0]).log()),
+    )
+    helpers = Helpers()
+    helpers.begin(seen)
+    images = torch.zeros(2, 1, 8, 8)
+    everywhere = helpers.probabilities(images, 3)
+    expected = torch.tensor([[1 / 6, 0, 5 / 6], [1 / 8, 2 / 8, 5 / 8], [1, 0, 0]])
+    assert torch.allclose(everywhere, expected.unsqueeze(1).expand(3, 2, 3))
+    # Of the last two rows the third helper knows nothing, so it has no vote.
+    expected = torch.tensor([[0, 0, 1], [0, 2 / 7, 5 / 7]])
+    assert torch.allclose(helpers.probabilities(images, 3, barred=1), expected.unsqueeze(1).expand(2, 2, 3))
+    helpers.begin(SimpleNamespace(groups={}, shared={}, frozen=None))  # type: ignore[arg-type]
+    assert helpers.probabilities(images, 3).shape == (0, 2, 3)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engram.errors import ConfigurationError
 from engram.federation.history import Counts, History, RoundRow, TaskRow, WorkerRound
 from engram.federation.messages import Hello, LabelCounts
 from engram.federation.versions import PROTOCOL
@@ -129,6 +130,40 @@ def test_an_algorithm_that_leaks_says_so_in_the_run_and_in_its_record(
     assert "proxyServer: reconstruct of glfc leaks by design" in warning
     record = Recorder(composition, environment("in-process", "engram run")).record(History(), "running")
     assert warning in record.notes
+
+
+def test_helpers_say_what_they_cost_in_the_run_and_in_its_record(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["spec"]["dataset"] = {"labelRatio": 0.2}
+    document["spec"]["workers"][0]["replicas"] = 3
+    said = {}
+    for name, parameters in (("votes", {}), ("alone", {"helpers": 0}), ("one", {"helpers": 1})):
+        document["spec"]["algorithm"] = {"name": "semifci", "parameters": parameters}
+        composition = compose(parse_job(document), Place(tmp_path))
+        said[name] = [warning for warning in composition.warnings() if "secure sum" in warning]
+        record = Recorder(composition, environment("in-process", "engram run")).record(History(), "running")
+        assert set(said[name]) <= set(record.notes)
+    assert "downloads the models of 2 other workers beside the global one" in said["votes"][0]
+    assert "downloads the model of another worker beside the global one" in said["one"][0]
+    assert said["alone"] == []
+
+
+def test_rounding_that_leaves_nothing_unlabelled_is_refused_where_it_is_needed(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    document["spec"]["dataset"] = {"labelRatio": 0.999}
+    compose(parse_job(document), Place(tmp_path))
+    document["spec"]["algorithm"] = {"name": "discmatch"}
+    with pytest.raises(ConfigurationError) as caught:
+        compose(parse_job(document), Place(tmp_path))
+    assert str(caught.value) == (
+        "spec.dataset.labelRatio: 0.999 leaves no worker with an unlabelled sample of any class, and "
+        "discmatch with these parameters uses them: write less, raise samplesPerClass, or write "
+        "algorithm.parameters.unlabelledWeight: 0"
+    )
+    document["spec"]["algorithm"]["parameters"] = {"unlabelledWeight": 0}
+    compose(parse_job(document), Place(tmp_path))
 
 
 def history() -> History:
