@@ -37,9 +37,10 @@ CRDS = (
     "clusterobjectsyncs.reliablesyncs.kubeedge.io",
     "devicemodels.devices.kubeedge.io",
     "devices.devices.kubeedge.io",
+    "devicestatuses.devices.kubeedge.io",
     "objectsyncs.reliablesyncs.kubeedge.io",
 )
-"""Without these cloudcore starts, says nothing and serves nobody."""
+"""What cloudcore watches. Without those of `reliablesyncs` it serves nobody, and only its log says so."""
 
 _SOURCE = binaries.SOURCES["cloudcore"]
 _NODE_LIMIT = 10
@@ -69,8 +70,8 @@ class CloudCore:
         missing = [name for name in CRDS if not _established(api, name)]
         if missing:
             raise RuntimeError(
-                f"KubeEdge's CRDs are missing: {', '.join(missing)}; without them cloudcore waits for ever. "
-                "Apply build/crds of KubeEdge's sources first"
+                f"KubeEdge's CRDs are missing: {', '.join(missing)}; without them cloudcore serves "
+                "nobody, or no devices. Apply build/crds of KubeEdge's sources first"
             )
         processes = self.control_plane.directory.processes()
         program, settings = binaries.find("cloudcore"), f"--config={self._configured()}"
@@ -104,7 +105,7 @@ class CloudCore:
         folder.mkdir(mode=0o700, exist_ok=True)
         authority = self.control_plane.authority
         server = f"https://127.0.0.1:{self.control_plane.ports.api}"
-        content = _configuration(self.address, authority.kubeconfig("cloudcore", server, user=USER), folder)
+        content = configuration(self.address, authority.kubeconfig("cloudcore", server, user=USER), folder)
         file.write_text(json.dumps(content, indent=2), encoding="utf-8")  # JSON is YAML
         return file
 
@@ -127,7 +128,7 @@ def manifests() -> Path:
     return kept
 
 
-def _configuration(address: str, kubeconfig: Path, folder: Path) -> dict[str, Any]:
+def configuration(address: str, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     """Return a CloudCore configuration; `folder` may hold certificates, which it makes itself otherwise."""
     return {
         "apiVersion": "cloudcore.config.kubeedge.io/v1alpha1",
@@ -143,7 +144,8 @@ def _configuration(address: str, kubeconfig: Path, folder: Path) -> dict[str, An
                 "tlsCAKeyFile": str(folder / "rootCA.key"),
                 "tlsCertFile": str(folder / "server.crt"),
                 "tlsPrivateKeyFile": str(folder / "server.key"),
-                "unixsocket": {"enable": False},
+                # Not opened, but its folder is made: that of the default address is the machine's.
+                "unixsocket": {"enable": False, "address": f"unix://{folder / 'kubeedge.sock'}"},
                 "websocket": {"enable": True, "address": "0.0.0.0", "port": HUB_PORT},
                 "https": {"enable": True, "address": "0.0.0.0", "port": HTTPS_PORT},
             },
