@@ -18,7 +18,7 @@ OF_THE_PLACE = ("started", "completed", "job", "environment", "run_again", "tele
 """Parts of report.json that say where and when a run was, beside all that is measured in seconds or bytes."""
 
 
-def run_here(job: Path | Object, folder: Path) -> Matrix:
+def run_here(job: Path | Object, folder: Path, transport: str = "in-process") -> Matrix:
     """Return the accuracy matrix of `engram run` of a job file or object, R[t][k] with t, k from 1."""
     if isinstance(job, Path):
         file = job
@@ -26,7 +26,7 @@ def run_here(job: Path | Object, folder: Path) -> Matrix:
         file = folder / "job.yaml"
         file.write_text(json.dumps(job), encoding="utf-8")
     out = folder / "run"
-    command = [sys.executable, "-m", "engram", "run", str(file), "--quiet", "--transport=in-process"]
+    command = [sys.executable, "-m", "engram", "run", str(file), "--quiet", f"--transport={transport}"]
     done = subprocess.run(
         [*command, f"--out={out}"], capture_output=True, text=True, timeout=RUN_SECONDS, check=False
     )

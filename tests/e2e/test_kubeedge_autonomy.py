@@ -189,7 +189,7 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
         )
         mended = time.monotonic()
         level.network.mend("edge1")
-        took_part_again(training, mended)
+        assert took_part_again(training, mended) < RECONNECTS_WITHIN
 
     assert training.succeeds() == reference
     assert again.round >= before - 1
@@ -202,6 +202,22 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
         told,
         mended,
     )
+
+
+def test_with_a_lower_quorum_rounds_close_without_the_node_and_then_with_it_again(
+    start: Callable[..., Training], level: NodeLevel, jobs: Jobs
+) -> None:
+    training = start({**SPREAD, "aggregation": {"quorum": "50%", "roundDeadlineSeconds": 2}})
+    training.reach(EARLY)
+    (aggregator,) = jobs.pods(NAME, Role.AGGREGATOR)
+
+    def degraded_and_whole() -> tuple[int, bool]:
+        log = jobs.kubectl.run("logs", aggregator["metadata"]["name"])
+        return log.count("2 of 3 updates (degraded)"), "3 of 3 updates" in log.rpartition("(degraded)")[2]
+
+    with faults.cable_cut(level, "edge1"):
+        until(lambda: degraded_and_whole()[0] >= 3, "three rounds without the worker", every=0.5)
+    until(lambda: degraded_and_whole()[1], "a round with the worker", every=0.5)
 
 
 def test_a_worker_whose_end_its_node_forgot_is_no_failure(

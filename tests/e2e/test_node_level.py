@@ -92,6 +92,8 @@ def interrupted(directory: ClusterDirectory, sent: signal.Signals, moment: str, 
     """Send a signal to a start of the cluster when it is at `moment`; nothing may be left once it is down."""
     prefix = node_level.plan(directory).network.prefix
     command = [
+        "env",
+        "--default-signal=INT",  # what runs in the background of a shell has it ignored
         sys.executable,
         "-m",
         "tests.cluster",
