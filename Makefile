@@ -50,9 +50,9 @@ test-cluster: install ## The operator and the CRD on a real control plane (etcd,
 e2e: install ## Real jobs in real containers on three real nodes, with faults (root; builds images)
 	$(BIN)/pytest -m "nodes and not kubeedge" --timeout 1200
 
-e2e-kubeedge: install ## The same on a cluster whose edge nodes run KubeEdge's edgecore (builds KubeEdge once); not part of e2e
+e2e-kubeedge: install ## The same on two clusters whose edge nodes run KubeEdge's edgecore (builds KubeEdge once); not part of e2e
 	$(BIN)/python -m tests.cluster build --kubeedge
-	$(BIN)/pytest -m kubeedge --timeout 1200
+	$(BIN)/pytest -m kubeedge -n 2 --dist loadfile --timeout 1200
 
 cluster-up: install ## Start a three-node Kubernetes on this machine and put its context into the kubeconfig
 	$(BIN)/python -m tests.cluster up --nodes 3
