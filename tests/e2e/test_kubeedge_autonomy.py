@@ -83,6 +83,12 @@ def took_part_again(training: Training, mended: float) -> float:
     )
 
 
+def said_by_aggregator(jobs: Jobs) -> str:
+    """Return the log of the aggregator's pod; it tells of a round's end when the next one starts."""
+    (pod,) = jobs.pods(NAME, Role.AGGREGATOR)
+    return jobs.kubectl.run("logs", pod["metadata"]["name"])
+
+
 def processor_seconds(level: NodeLevel, pod: Object) -> float:
     """Return the processor time that a pod on edge1 has used, as the node itself counts it."""
     folder = f"pod{pod['metadata']['uid']}"
@@ -96,6 +102,7 @@ def test_a_worker_trains_on_through_a_cut_of_three_minutes(
     training = start(LONG)
     training.reach(3)
     pods, east = training.uids(), training.pod(Role.WORKER, "east")
+    until(lambda: "round 4/" in said_by_aggregator(jobs), "the start of round 5", every=0.1)
 
     since = time.monotonic()
     with faults.cable_cut(level, "edge1"):
@@ -209,10 +216,9 @@ def test_with_a_lower_quorum_rounds_close_without_the_node_and_then_with_it_agai
 ) -> None:
     training = start({**SPREAD, "aggregation": {"quorum": "50%", "roundDeadlineSeconds": 2}})
     training.reach(EARLY)
-    (aggregator,) = jobs.pods(NAME, Role.AGGREGATOR)
 
     def degraded_and_whole() -> tuple[int, bool]:
-        log = jobs.kubectl.run("logs", aggregator["metadata"]["name"])
+        log = said_by_aggregator(jobs)
         return log.count("2 of 3 updates (degraded)"), "3 of 3 updates" in log.rpartition("(degraded)")[2]
 
     with faults.cable_cut(level, "edge1"):
