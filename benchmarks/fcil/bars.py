@@ -105,14 +105,14 @@ class Gap:
             f"the best of {', '.join(BASELINES)} to {CEILING}"
         )
         try:
-            found = table.closed(self.ratio)
+            gap, found = table.gap(self.ratio), table.beyond(self.ratio, self.at_least)
         except UnpairedError as reason:
             return Judged(self.benchmark, text, str(reason), "not measured")
-        if found is None or found.mean is None:
+        if gap is None or gap.mean is None or gap.mean <= 0 or found is None or found.mean is None:
             return Judged(self.benchmark, text, "", "not measured")
-        error = "" if found.error is None else f" ± {share(found.error, 0)}"
-        shown = f"{share(found.mean, 0)}{error} (n {found.n})"
-        return Judged(self.benchmark, text, shown, "reached" if found.mean >= self.at_least else "missed")
+        error = "" if found.error is None else f" ± {number(100 * found.error)}"
+        shown = f"{number(100 * found.mean)}{error} points above that (n {found.n})"
+        return Judged(self.benchmark, text, shown, "reached" if found.mean >= 0 else "missed")
 
 
 BARS: tuple[Bar, ...] = (

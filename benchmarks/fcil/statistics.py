@@ -114,6 +114,21 @@ def share_closed(ours: Runs, base: Runs, ceiling: Runs) -> Statistic:
     return Statistic(whole, math.sqrt(variance), n)
 
 
+def beyond(ours: Runs, base: Runs, ceiling: Runs, share: float) -> Statistic:
+    """Return mean and standard error of how far `ours` is above the point that closes `share` of the gap from
+    `base` to `ceiling`, paired by seed: ours - base - share (ceiling - base). Raises as `common_seeds`.
+
+    It has an error of use where the gap is small and the share itself has none.
+    """
+    seeds = common_seeds(ours, base, ceiling)
+    return Statistic.of(
+        [
+            ours[seed].value - base[seed].value - share * (ceiling[seed].value - base[seed].value)
+            for seed in seeds
+        ]
+    )
+
+
 def _ratio(gains: Sequence[float], gaps: Sequence[float]) -> float | None:
     gap = math.fsum(gaps)
     return math.fsum(gains) / gap if gap > 0 else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.fcil.rows import Row
-from benchmarks.fcil.statistics import Measured, best, paired, share_closed
+from benchmarks.fcil.statistics import Measured, Runs, best, beyond, paired, share_closed
 from benchmarks.fcil.variants import BASELINES, CEILING, OURS, PSEUDO_REPLAY, VARIANTS, Variant
 from engram.report.leaderboard import Statistic
 
@@ -87,7 +87,16 @@ class Table:
 
     def closed(self, ratio: float, ours: str = OURS) -> Statistic | None:
         """Return the share of the gap from the best baseline to the ceiling that `ours` closes."""
-        found = self.runs(ours, ratio)
-        rival = self.rival(Comparison(ours, BASELINES), ratio)
+        ends = self._ends(ratio, ours)
+        return None if ends is None else share_closed(*ends)
+
+    def beyond(self, ratio: float, share: float, ours: str = OURS) -> Statistic | None:
+        """Return how far `ours` is above what closes `share` of that gap."""
+        ends = self._ends(ratio, ours)
+        return None if ends is None else beyond(*ends, share)
+
+    def _ends(self, ratio: float, ours: str) -> tuple[Runs, Runs, Runs] | None:
+        """Return the runs of `ours` and of both ends of the gap; None when one was not measured."""
+        found, rival = self.runs(ours, ratio), self.rival(Comparison(ours, BASELINES), ratio)
         ceiling = self.runs(CEILING, ratio)
-        return share_closed(found, self.runs(rival, ratio), ceiling) if found and rival and ceiling else None
+        return (found, self.runs(rival, ratio), ceiling) if found and rival and ceiling else None

@@ -269,6 +269,9 @@ class TestTables:
             (Gap(FASHION.name, 0.05, 0.5), "not measured"),
         ]
         assert [bar.judged(self.table).verdict for bar, _ in verdicts] == [wanted for _, wanted in verdicts]
+        # .16 - .1, .03 - .025 and .05 - .03 above half of the gap.
+        half = Gap(FASHION.name, 0.2, 0.5).judged(self.table)
+        assert half.found == "2.8 ± 1.6 points above that (n 3)"
 
     def test_the_bars_of_the_issue_are_all_there(self) -> None:
         found = bars.judge(self.table)

@@ -13,6 +13,7 @@ from benchmarks.fcil.statistics import (
     Runs,
     UnpairedError,
     best,
+    beyond,
     interval,
     paired,
     share_closed,
@@ -88,6 +89,15 @@ def test_the_share_of_the_gap_is_a_ratio_of_means_with_a_jackknife_error() -> No
     single = share_closed(runs(0.6), runs(0.5), runs(0.9))
     assert single.mean == pytest.approx(0.25)
     assert (single.error, single.n) == (None, 1)
+
+
+def test_how_far_above_a_share_of_the_gap_is_paired() -> None:
+    base, ours, ceiling = runs(0.5, 0.5, 0.5), runs(0.6, 0.7, 0.5), runs(0.9, 0.9, 0.7)
+    found = beyond(ours, base, ceiling, 0.5)
+    # .1 - .2, .2 - .2, 0 - .1: deviations .0333, .0667, .0333 from -.0667; root of .00667 / 2, over root 3.
+    assert found.mean == pytest.approx(-0.2 / 3)
+    assert found.error == pytest.approx(1 / 30)
+    assert beyond(ceiling, base, ceiling, 1.0).mean == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
