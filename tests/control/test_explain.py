@@ -197,12 +197,12 @@ TABLE: dict[str, tuple[PodView, Reason, tuple[str, ...]]] = {
         ("permission denied", "podTemplate"),
     ),
     "long in creation": (
-        waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(61))}),
+        waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(91))}),
         Reason.MOUNT_FAILED,
         ("edge0", "kubectl describe pod"),
     ),
     "long on a node without a container": (
-        pod(0, phase="Pending", conditions={"PodScheduled": true(since=ago(61))}),
+        pod(0, phase="Pending", conditions={"PodScheduled": true(since=ago(91))}),
         Reason.MOUNT_FAILED,
         ("in creation",),
     ),
@@ -388,7 +388,7 @@ WARNINGS = {
 @pytest.mark.parametrize(("warning", "reason"), WARNINGS.values(), ids=WARNINGS)
 def test_what_only_an_event_tells(warning: str, reason: Reason) -> None:
     found = explain(
-        waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(70))}), warning=warning
+        waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(91))}), warning=warning
     )
     assert found.reason is reason
     assert warning in found.message
@@ -397,6 +397,11 @@ def test_what_only_an_event_tells(warning: str, reason: Reason) -> None:
 def test_a_sandbox_that_hesitates_is_no_news() -> None:
     view = waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(5))})
     assert explain_pod(view, WORKER, NOW, None, "Failed to create pod sandbox") is None
+
+
+def test_a_pod_that_kubeedge_starts_a_minute_late_is_no_news() -> None:
+    view = waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(75))})
+    assert explain_pod(view, WORKER, NOW) is None
 
 
 def test_the_aggregator_is_spoken_of_as_such() -> None:
@@ -499,8 +504,8 @@ def test_a_conflict_of_the_scheduler_with_somebody_else_is_no_news() -> None:
 
 def test_creation_is_looked_at_again_in_time() -> None:
     view = waiting(0, "ContainerCreating", conditions={"PodScheduled": true(since=ago(20))})
-    assert slow_after(view, NOW) == 40
-    assert slow_after(view, NOW + timedelta(seconds=60)) is None
+    assert slow_after(view, NOW) == 70
+    assert slow_after(view, NOW + timedelta(seconds=70)) is None
     assert slow_after(pod(0), NOW) is None
     assert slow_after(pending(0), NOW) is None
 
