@@ -20,6 +20,20 @@ A, B, C = (f"trainworker-edge-{index}" for index in range(3))
 MakeDesk = Callable[..., Desk]
 
 
+def started(make_desk: MakeDesk, *arguments: Any, **settings: Any) -> Desk:
+    """Return a desk that all three workers have joined."""
+    desk = make_desk(*arguments, **settings)
+    desk.join(A, B, C)
+    return desk
+
+
+def finished(make_desk: MakeDesk, *arguments: Any, **settings: Any) -> Desk:
+    """Return one whose run is over."""
+    desk = started(make_desk, *arguments, **settings)
+    desk.run()
+    return desk
+
+
 class TestCheckpoints:
     """Restarts at every point give the run that was never interrupted."""
 
@@ -35,9 +49,7 @@ class TestCheckpoints:
         rule: str,
         settles: bool,
     ) -> None:
-        clean = make_desk(aggregation={"name": rule})
-        clean.join(A, B, C)
-        clean.run()
+        clean = finished(make_desk, aggregation={"name": rule})
         store = CheckpointStore(tmp_path)
         first = make_desk(store, aggregation={"name": rule})
         first.settles = settles
@@ -60,8 +72,7 @@ class TestCheckpoints:
         self, make_desk: MakeDesk, tmp_path: Path
     ) -> None:
         store = CheckpointStore(tmp_path)
-        first = make_desk(store)
-        first.join(A, B, C)
+        first = started(make_desk, store)
         first.turn()
         first.turn(A, B)
         second = make_desk(store)
@@ -74,47 +85,35 @@ class TestCheckpoints:
     def test_new_workers_and_a_new_aggregator_give_the_same_bits(
         self, make_desk: MakeDesk, same_bits: SameBits, tmp_path: Path
     ) -> None:
-        clean = make_desk()
-        clean.join(A, B, C)
-        clean.run()
+        clean = finished(make_desk)
         store = CheckpointStore(tmp_path)
-        first = make_desk(store)
-        first.join(A, B, C)
+        first = started(make_desk, store)
         for _ in range(4):
             first.turn()
-        second = make_desk(store)
-        second.join(A, B, C)
-        second.run()
+        second = finished(make_desk, store)
         assert second.federation.head.calls[0] == "restore 2"
         assert same_bits(clean.aggregator.weights, second.aggregator.weights)
 
     def test_suspending_keeps_everything_even_before_the_first_round(
         self, make_desk: MakeDesk, same_bits: SameBits, tmp_path: Path
     ) -> None:
-        clean = make_desk()
-        clean.join(A, B, C)
-        clean.run()
+        clean = finished(make_desk)
         store = CheckpointStore(tmp_path)
         for turns in (0, 1, 2, 1):
-            desk = make_desk(store)
-            desk.join(A, B, C)
+            desk = started(make_desk, store)
             for _ in range(turns):
                 desk.turn()
             letters = desk.aggregator.suspend(desk.now)
             assert not letters  # the run is not over: workers wait for the next aggregator
             assert desk.aggregator.outcome.exit_code == 75
-        desk = make_desk(store)
-        desk.join(A, B, C)
-        desk.run()
+        desk = finished(make_desk, store)
         assert desk.aggregator.history.faults.resumes == 4
         assert same_bits(clean.aggregator.weights, desk.aggregator.weights)
         assert desk.federation.head.calls.count("begin 1") == 0
 
     def test_a_complete_run_is_complete_when_it_is_resumed(self, make_desk: MakeDesk, tmp_path: Path) -> None:
         store = CheckpointStore(tmp_path)
-        first = make_desk(store)
-        first.join(A, B, C)
-        first.run()
+        finished(make_desk, store)
         second = make_desk(store)
         assert of(Finish, second.join(A)) == [Finish("complete", "")]
         assert second.aggregator.outcome.reason == "complete"
@@ -122,12 +121,9 @@ class TestCheckpoints:
     def test_a_damaged_newest_checkpoint_repeats_a_round_with_a_note(
         self, make_desk: MakeDesk, same_bits: SameBits, tmp_path: Path
     ) -> None:
-        clean = make_desk()
-        clean.join(A, B, C)
-        clean.run()
+        clean = finished(make_desk)
         store = CheckpointStore(tmp_path)
-        first = make_desk(store)
-        first.join(A, B, C)
+        first = started(make_desk, store)
         for _ in range(3):
             first.turn()
         newest = max(tmp_path.glob("*.bin"))
@@ -163,17 +159,12 @@ class TestCheckpoints:
         def full(*arguments: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        clean = make_desk(aggregation={"name": "median"})
-        clean.join(A, B, C)
-        clean.run()
-        desk = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
-        desk.join(A, B, C)
+        clean = finished(make_desk, aggregation={"name": "median"})
+        desk = started(make_desk, CheckpointStore(tmp_path), aggregation={"name": "median"})
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
             with pytest.raises(CheckpointError, match="No space left"):
                 desk.turn(A)
         # As after a restart with more room.
-        again = make_desk(CheckpointStore(tmp_path), aggregation={"name": "median"})
-        again.join(A, B, C)
-        again.run()
+        again = finished(make_desk, CheckpointStore(tmp_path), aggregation={"name": "median"})
         assert same_bits(clean.aggregator.weights, again.aggregator.weights)

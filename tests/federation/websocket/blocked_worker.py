@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 import time
 
 from engram.federation.messages import Train
-from engram.federation.websocket.client import run_worker
-from engram.spec.tokens import worker_token
 from tests.federation.conftest import LeastSquares
-from tests.federation.websocket.raw import KEY
+from tests.federation.websocket.raw import work_at
 
 
 def main(port: str, name: str, how: str, seconds: str) -> None:
@@ -31,16 +28,7 @@ def main(port: str, name: str, how: str, seconds: str) -> None:
             time.sleep(float(seconds))
 
     learner.on_train = block
-    run_worker(
-        learner,
-        worker=name,
-        job_digest="job",
-        endpoints=[f"127.0.0.1:{port}"],
-        token=worker_token(KEY, "uid", name),
-        attempt=1,
-        orphan_seconds=600,
-        stop=threading.Event(),
-    )
+    work_at(int(port), name, learner, orphan_seconds=600)
 
 
 if __name__ == "__main__":

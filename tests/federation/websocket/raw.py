@@ -17,6 +17,7 @@ from engram.federation.messages import Down, Hello, Message, Train, Update
 from engram.federation.outcome import Outcome
 from engram.federation.versions import PROTOCOL
 from engram.spec.tokens import worker_token
+from tests.federation.websocket.scripted import work
 
 KEY = b"a key of the tests"
 A, B = "trainworker-edge-0", "trainworker-edge-1"
@@ -102,3 +103,9 @@ def update_of(train: Train, samples: int = 10) -> Update:
 
 Check = Callable[[Server], Awaitable[None]]
 WithServer = Callable[..., tuple[Outcome, Any]]
+
+
+def work_at(port: int, name: str, learner: Any, **changes: Any) -> str:
+    """Work for the aggregator on a port of loopback, with the token of `name`; return the run's end."""
+    values = {"worker": name, "token": worker_token(KEY, "uid", name), "attempt": 1, **changes}
+    return work(learner, f"127.0.0.1:{port}", **values)

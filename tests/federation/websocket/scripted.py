@@ -56,9 +56,17 @@ def aggregator(*scripts: Script) -> Iterator[str]:
             errors.append(error)
             raise
 
-    with listen(
-        handle, "127.0.0.1", 0, subprotocols=[Subprotocol("engram.v1")], compression=None, ping_interval=None
-    ) as server:
+    with listening(handle, compression=None, ping_interval=None) as url:
+        yield url
+    assert not errors
+    assert not remaining
+
+
+@contextmanager
+def listening(handle: Callable[[ServerConnection], None], **options: Any) -> Iterator[str]:
+    """Serve every connection with `handle`, in a thread; yield the URL."""
+    subprotocols = [Subprotocol("engram.v1")]
+    with listen(handle, "127.0.0.1", 0, subprotocols=subprotocols, **options) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -66,8 +74,6 @@ def aggregator(*scripts: Script) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-    assert not errors
-    assert not remaining
 
 
 def work(learner: Any, *endpoints: str, **changes: Any) -> str:

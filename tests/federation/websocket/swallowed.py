@@ -15,11 +15,9 @@ from typing import Any
 from engram.federation.messages import Hello
 from engram.federation.settings import Settings
 from engram.federation.tokens import authenticator
-from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
-from engram.spec.tokens import worker_token
 from tests.federation.conftest import Federation, LeastSquares
-from tests.federation.websocket.raw import KEY, A
+from tests.federation.websocket.raw import KEY, A, work_at
 
 PORT = 7363
 
@@ -77,16 +75,7 @@ def main(seconds: float) -> None:
 
 def work(learner: LeastSquares) -> None:
     """Be the worker."""
-    run_worker(
-        learner,
-        worker=A,
-        job_digest="job",
-        endpoints=[f"127.0.0.1:{PORT}"],
-        token=worker_token(KEY, "uid", A),
-        attempt=1,
-        orphan_seconds=600,
-        stop=threading.Event(),
-    )
+    work_at(PORT, A, learner, orphan_seconds=600)
 
 
 def swallow(change: str) -> None:

@@ -16,11 +16,9 @@ from engram.federation import settings as settings_module
 from engram.federation.messages import Tensors, Train, Update
 from engram.federation.tokens import authenticator
 from engram.federation.websocket import client, server, wire
-from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
 from engram.federation.websocket.stream import ClientStream
-from engram.spec.tokens import worker_token
-from tests.federation.websocket.raw import KEY
+from tests.federation.websocket.raw import KEY, work_at
 
 MakeFederation = Callable[..., Any]
 LARGE = np.zeros(60_000, np.float32)
@@ -103,13 +101,4 @@ def work(name: str, learner: Any, port: int) -> str:
         return replace(update, info={"large": LARGE})
 
     learner.train = at_length
-    return run_worker(
-        learner,
-        worker=name,
-        job_digest="job",
-        endpoints=[f"127.0.0.1:{port}"],
-        token=worker_token(KEY, "uid", name),
-        attempt=1,
-        orphan_seconds=20,
-        stop=threading.Event(),
-    )
+    return work_at(port, name, learner)

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from websockets.sync.server import ServerConnection
-from websockets.sync.server import serve as listen
-from websockets.typing import Subprotocol
 
 from engram.errors import ConfigurationError, ContactLostError, DataError, RefusedError, RetryError
 from engram.federation.messages import Finish, Log, Train, Update
-from tests.federation.websocket.scripted import Talk, aggregator, welcome, work
+from tests.federation.websocket.scripted import Talk, aggregator, listening, welcome, work
 
 A = "trainworker-edge-0"
 MakeTrain = Callable[..., Train]
@@ -45,17 +43,8 @@ def test_training_ends_when_the_network_has_given_up(learner: Any, train: MakeTr
         asked.append(request)
         return None if len(asked) == 1 else connection.respond(401, "wrong token\n")
 
-    with listen(
-        script, "127.0.0.1", 0, process_request=once, subprotocols=[Subprotocol("engram.v1")]
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(RefusedError, match="wrong token"):
-                work(learner, f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(script, process_request=once) as url, pytest.raises(RefusedError, match="wrong token"):
+        work(learner, url)
 
 
 def test_told_to_stop_while_nobody_answers_a_worker_leaves_at_once(learner: Any) -> None:
@@ -170,15 +159,11 @@ def test_refused_in_words_or_at_the_handshake(learner: Any) -> None:
     def deny(connection: ServerConnection, request: Any) -> Any:
         return connection.respond(401, "unknown worker or wrong token\n")
 
-    with listen(lambda connection: None, "127.0.0.1", 0, process_request=deny) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(RefusedError, match="wrong token"):
-                work(learner, f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        listening(lambda connection: None, process_request=deny) as url,
+        pytest.raises(RefusedError, match="wrong token"),
+    ):
+        work(learner, url)
 
 
 def test_without_contact_a_worker_leaves_after_its_orphan_seconds(learner: Any) -> None:

@@ -15,14 +15,12 @@ import pytest
 from engram.errors import ConfigurationError, PortTakenError
 from engram.federation.tokens import authenticator
 from engram.federation.websocket import door as door_module
-from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.door import FEWEST_PLACES, FILES, Door, cannot_listen, open_door
 from engram.federation.websocket.server import serve
 from engram.federation.websocket.tls import TlsClient, server_context
 from engram.federation.websocket.wire import SPARE_CONNECTIONS
-from engram.spec.tokens import worker_token
 from tests.federation.certificates import NAME, Authority
-from tests.federation.websocket.raw import KEY, A, B
+from tests.federation.websocket.raw import KEY, A, B, work_at
 
 MakeFederation = Callable[..., Any]
 STRANGERS = 200
@@ -122,16 +120,8 @@ def test_a_run_goes_on_whoever_stands_before_the_door(
     learners[A].on_train = on_train
 
     def work(name: str, port: int) -> str:
-        return run_worker(
-            learners[name],
-            worker=name,
-            job_digest="job",
-            endpoints=[f"127.0.0.1:{port}"],
-            token=worker_token(KEY, "uid", name),
-            attempt=1,
-            orphan_seconds=20,
-            stop=threading.Event(),
-            tls=None if authority is None else TlsClient(authority.ca, NAME),
+        return work_at(
+            port, name, learners[name], tls=None if authority is None else TlsClient(authority.ca, NAME)
         )
 
     async def main() -> Any:

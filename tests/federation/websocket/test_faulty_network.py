@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,11 +17,9 @@ from engram.federation.messages import Tensors
 from engram.federation.outcome import Outcome
 from engram.federation.tokens import authenticator
 from engram.federation.websocket import client, dial, hub, server
-from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
-from engram.spec.tokens import worker_token
+from tests.federation.websocket.raw import KEY, work_at
 
-KEY = b"a key of the tests"
 MakeFederation = Callable[..., Any]
 SameBits = Callable[[Tensors, Tensors], bool]
 Kind = Literal["pass", "cut", "truncate", "freeze", "dribble", "slow", "replay"]
@@ -187,16 +184,7 @@ class Network:
         return outcome
 
     def _work(self, name: str, learner: Any, port: int) -> None:
-        self.reasons[name] = run_worker(
-            learner,
-            worker=name,
-            job_digest="job",
-            endpoints=[f"127.0.0.1:{port}"],
-            token=worker_token(KEY, "uid", name),
-            attempt=1,
-            orphan_seconds=20,
-            stop=threading.Event(),
-        )
+        self.reasons[name] = work_at(port, name, learner)
 
 
 @pytest.fixture
@@ -296,17 +284,7 @@ def test_a_worker_whose_aggregator_answers_nobody_leaves_after_its_orphan_second
         deaf = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
         port = deaf.sockets[0].getsockname()[1]
         try:
-            await asyncio.to_thread(
-                run_worker,
-                learner,
-                worker="trainworker-edge-0",
-                job_digest="job",
-                endpoints=[f"127.0.0.1:{port}"],
-                token="token",
-                attempt=1,
-                orphan_seconds=0.3,
-                stop=threading.Event(),
-            )
+            await asyncio.to_thread(work_at, port, "trainworker-edge-0", learner, orphan_seconds=0.3)
         finally:
             deaf.close()
             for writer in callers:

@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 
 from engram.federation.tokens import authenticator
 from engram.federation.websocket.backoff import Backoff
-from engram.federation.websocket.client import run_worker
 from engram.federation.websocket.server import serve
-from engram.spec.tokens import worker_token
-from tests.federation.websocket.raw import KEY, A
+from tests.federation.websocket.raw import KEY, A, work_at
 from tests.federation.websocket.test_faulty_network import Proxy
 
 MakeFederation = Callable[..., Any]
@@ -100,16 +98,7 @@ class Cut:
             assert self._go_on.wait(self.seconds + 60)
 
         learner.on_train = on_train
-        run_worker(
-            learner,
-            worker=A,
-            job_digest="job",
-            endpoints=[f"127.0.0.1:{port}"],
-            token=worker_token(KEY, "uid", A),
-            attempt=1,
-            orphan_seconds=600,
-            stop=threading.Event(),
-        )
+        work_at(port, A, learner, orphan_seconds=600)
 
 
 def test_an_update_that_was_made_during_a_cut_counts_without_training_again(
