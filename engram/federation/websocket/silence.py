@@ -14,9 +14,12 @@ from collections.abc import Callable
 
 from websockets.asyncio.connection import Connection
 
-LOOK_SECONDS, QUIET_SECONDS = 1.0, 3.0
+LOOK_SECONDS, QUIET_SECONDS = 0.5, 3.0
 """How often a worker looks, and after how much silence it makes a sound: without bytes on their way the
 kernel notices nothing."""
+REACH_SECONDS = 1.0
+"""How long the other side may take for a new connection. A cut may end just after one was begun in vain; with
+a look and the first backoff that is less than two seconds."""
 RESENT = 3
 """Retransmissions in a row, a second and a half of them, that make a connection suspicious."""
 
@@ -30,7 +33,7 @@ async def watch(connection: Connection, contact: Callable[[], float]) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         if stuck(connection):
-            if await reachable(connection, LOOK_SECONDS) and stuck(connection):
+            if await reachable(connection, REACH_SECONDS) and stuck(connection):
                 connection.transport.abort()  # a polite end would wait for an answer
                 raise TimeoutError("the network is back before this connection is")
         elif time.monotonic() - max(pinged, contact()) >= QUIET_SECONDS:
