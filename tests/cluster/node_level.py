@@ -259,16 +259,17 @@ class NodeLevel:
                 edgecore.check(self.nodes[name])
             else:
                 self.nodes[name].check("kubelet")
-        ready = [item for item in api.list("Node") if _ready(item)]
-        waiting = wanted - {item["metadata"]["name"] for item in ready}
-        if waiting:
-            raise NotYet(f"not Ready: {', '.join(sorted(waiting))}")
-        for name in (item["metadata"]["name"] for item in ready if not _labelled(item)):
-            if name in wanted and self._has_edgecore(name):
-                raise NotYet(
+        nodes = {item["metadata"]["name"]: item for item in api.list("Node")}
+        waiting = sorted(name for name in wanted if name not in nodes or not _ready(nodes[name]))
+        missing = [f"not Ready: {', '.join(waiting)}"] if waiting else []
+        for name in sorted(wanted & nodes.keys()):
+            if self._has_edgecore(name) and not _labelled(nodes[name]):
+                missing.append(
                     f"{name} is registered without the edge role: no job is placed there as on an edge node; "
                     f"'kubectl label node {name} {Label.EDGE_NODE}='"
                 )
+        if missing:
+            raise NotYet("; ".join(missing))
         return True
 
 

@@ -20,7 +20,7 @@ from tests.cluster.api import Api, Object
 from tests.cluster.containerd import ctr
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import NotYet, until
-from tests.e2e.broken import NAME, SPEC, passed, pinned, with_checkpoint
+from tests.e2e.broken import NAME, SPEC, end_with, passed, pinned, with_checkpoint
 from tests.e2e.faulted import EARLY
 from tests.e2e.jobs import Jobs, Matrix, build_job, node_of
 from tests.e2e.recovery import Report
@@ -209,6 +209,25 @@ def test_the_aggregator_is_replaced_while_a_node_is_cut_off(
         told,
         mended,
     )
+
+
+def test_a_worker_comes_back_when_the_power_of_its_node_does(
+    start: Callable[..., Training], level: NodeLevel, jobs: Jobs, reference: Matrix, report: Report
+) -> None:
+    training = start(SPREAD)
+    training.reach(EARLY)
+    pods = training.uids()
+
+    since = time.monotonic()
+    with faults.power_cut(level, "edge1"):
+        told = training.told(Reason.NODE_OFFLINE, since)
+        assert training.uids() == pods, "nobody is replaced while its node may come back"
+    mended = time.monotonic()
+    training.well(mended)
+
+    assert training.succeeds() == reference
+    end_with(jobs, "east", [255, 0])
+    report.add("KubeEdge: power of edge1 cut", "its worker came back", training, since, told, mended)
 
 
 def test_with_a_lower_quorum_rounds_close_without_the_node_and_then_with_it_again(
