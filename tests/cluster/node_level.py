@@ -35,6 +35,8 @@ NAMES = ("cloud", "edge1", "edge2")
 """The nodes of the tests: one in the cloud, two at the edge."""
 EDGE_TAINT = {"key": Label.EDGE_NODE, "value": "", "effect": "NoSchedule"}
 
+READY_WITHIN, EDGE_READY_WITHIN = 60.0, 180.0
+"""Seconds. edgecore loses an answer now and then, and asks again after 60 (docs/kubeedge.md)."""
 TIMING = Timing(monitor_period="1s", grace_period="10s", startup_grace_period="20s")
 """A lost node is noticed after about 10 s."""
 
@@ -178,9 +180,11 @@ class NodeLevel:
         finally:
             api.close()
 
-    def wait_ready(self, names: Iterable[str] = (), seconds: float = 60) -> None:
+    def wait_ready(self, names: Iterable[str] = (), seconds: float | None = None) -> None:
         """Wait until the nodes (default: all) are Ready and lost no taint of their loss."""
         wanted = set(names) or set(self.nodes)
+        if seconds is None:
+            seconds = EDGE_READY_WITHIN if any(map(self._has_edgecore, wanted)) else READY_WITHIN
         api = self.api()
         try:
             until(lambda: self._all_ready(api, wanted), f"nodes {', '.join(sorted(wanted))}", seconds=seconds)

@@ -254,7 +254,7 @@ def test_a_worker_whose_end_its_node_forgot_is_no_failure(
     with faults.cloudcore_down(level):  # what the node says is lost; what the worker says comes through
         assert training.succeeds() == reference
         for name in ("edge1", "edge2"):
-            until(lambda name=name: no_task_runs(level, name), f"the end of all tasks of {name}")  # type: ignore[misc]
+            until(lambda name=name: all_tasks_ended(level, name), f"the end of all tasks of {name}")  # type: ignore[misc]
             with faults.agent_ended(level, name, signal.SIGTERM, cut_off=True):
                 pass
 
@@ -303,13 +303,10 @@ def waits_for(jobs: Jobs) -> str:
     return str(found[0]) if found else ""
 
 
-def no_task_runs(level: NodeLevel, name: str) -> bool:
-    """Tell whether no container of the job runs on a node any more, whatever the cluster believes."""
-    left = [line for line in ctr(level.nodes[name], "tasks", "list", "--quiet").split() if line]
-    containers = ctr(level.nodes[name], "containers", "list")
-    busy = [line for line in containers.splitlines() if "engram-runtime" in line and line.split()[0] in left]
-    if busy:
-        raise NotYet(busy[0])
+def all_tasks_ended(level: NodeLevel, name: str) -> bool:
+    """Tell whether no task runs on a node any more, pauses included: edgecore has taken note of all ends."""
+    if left := ctr(level.nodes[name], "tasks", "list", "--quiet").split():
+        raise NotYet(f"{len(left)} tasks run on {name}")
     return True
 
 
