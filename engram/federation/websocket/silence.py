@@ -3,14 +3,20 @@
 TCP waits longer and longer before it sends again what a cut has swallowed, up to a minute after one of a
 minute. So a worker looks whether the other side would take a new connection while its own gets through to
 nobody. One that is only slow, or whose other side is busy, acknowledges what it gets and is left alone.
+
+Each side waits for itself: what the worker sends may get through again while what the aggregator has sent
+still waits. So once a long cut is over the worker asks for an answer, and does not wait for it until the next
+look but one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from websockets.asyncio.connection import Connection
 
@@ -29,16 +35,31 @@ async def watch(connection: Connection, contact: Callable[[], float]) -> None:
 
     `contact` returns when the other side was last heard, by time.monotonic.
     """
-    pinged = contact()
+    pinged, cut, over = contact(), math.inf, math.inf
     while True:
         await asyncio.sleep(LOOK_SECONDS)
+        looked = time.monotonic()
         if stuck(connection):
+            cut, over = min(cut, looked), math.inf
             if await reachable(connection, REACH_SECONDS) and stuck(connection):
-                connection.transport.abort()  # a polite end would wait for an answer
-                raise TimeoutError("the network is back before this connection is")
-        elif time.monotonic() - max(pinged, contact()) >= QUIET_SECONDS:
-            pinged = time.monotonic()
+                _give_up(connection)
+        elif looked - cut < QUIET_SECONDS:
+            cut = math.inf
+            if looked - max(pinged, contact()) >= QUIET_SECONDS:
+                pinged = looked
+                await connection.ping()
+        elif over == math.inf:
+            over = looked
             await connection.ping()
+        elif contact() >= over:
+            cut = math.inf
+        elif await reachable(connection, REACH_SECONDS):
+            _give_up(connection)
+
+
+def _give_up(connection: Connection) -> NoReturn:
+    connection.transport.abort()  # a polite end would wait for an answer
+    raise TimeoutError("the network is back before this connection is")
 
 
 def stuck(connection: Connection) -> bool:

@@ -119,12 +119,13 @@ def test_after_a_minute_it_is_back_within_two_seconds(make_federation: MakeFeder
     assert cut.back_after < 2
 
 
-def swallowed(seconds: float) -> Any:
+def swallowed(seconds: float, *how: str) -> Any:
     """Run the worker of `swallowed.py`, whose packets are lost for so long; return what it prints."""
-    command = ["unshare", "-n", sys.executable, "-m", "tests.federation.websocket.swallowed", str(seconds)]
-    return json.loads(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=seconds + 150).stdout
+    command = ["unshare", "-n", sys.executable, "-m", "tests.federation.websocket.swallowed"]
+    ran = subprocess.run(
+        [*command, str(seconds), *how], check=True, stdout=subprocess.PIPE, timeout=seconds + 150
     )
+    return json.loads(ran.stdout)
 
 
 def can_swallow() -> bool:
@@ -142,6 +143,14 @@ def test_packets_that_are_swallowed_without_a_word_are_noticed_when_the_network_
     told = swallowed(8.0)
     assert told["reconnects"] == 1
     assert told["back"] < 10  # TCP alone would have taken about as long as the cut
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not can_swallow(), reason="needs a network namespace and iptables (root)")
+def test_after_a_cut_an_aggregator_that_acknowledges_and_says_nothing_is_noticed() -> None:
+    told = swallowed(8.0, "late")
+    assert told["reconnects"] == 1
+    assert told["back"] < 10  # what it has sent would come about a cut's length later
 
 
 @pytest.mark.slow
