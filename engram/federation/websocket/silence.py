@@ -5,8 +5,8 @@ minute. So a worker looks whether the other side would take a new connection whi
 nobody. One that is only slow, or whose other side is busy, acknowledges what it gets and is left alone.
 
 Each side waits for itself: what the worker sends may get through again while what the aggregator has sent
-still waits. So once a long cut is over the worker asks for an answer, and does not wait for it until the next
-look but one.
+still waits. So once a long cut is over the worker asks for an answer, and gives the connection up when it has
+none at its next look.
 """
 
 from __future__ import annotations
