@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vPX*"
+WIDTH, HEIGHT, ENTRY = 7.6, 4.2, 0.2
+"""Inches: of a picture, and how high an entry of its legend is."""
 PLOTTED_RATIO = 0.2
 """Label ratio at which accuracy is set against forgetting, where it was measured."""
 
@@ -45,7 +47,7 @@ def _plotted(table: Table) -> list[str]:
 
 def _over_ratios(table: Table) -> Figure:
     """Draw final accuracy over the label ratio, one line a variant, with standard errors."""
-    figure, axes = _axes(7.6, 4.2)
+    figure, axes = _axes(len(_plotted(table)))
     for index, name in enumerate(_plotted(table)):
         means = {ratio: table.mean(name, ratio) for ratio in table.ratios}
         points = [(ratio, mean) for ratio, mean in means.items() if mean.mean is not None]
@@ -70,7 +72,7 @@ def _over_ratios(table: Table) -> Figure:
 
 def _over_forgetting(table: Table, ratio: float) -> Figure:
     """Draw final accuracy over forget rate: the best are at the top left."""
-    figure, axes = _axes(7.6, 4.2)
+    figure, axes = _axes(len(_plotted(table)))
     for index, name in enumerate(_plotted(table)):
         accuracy, forgot = table.mean(name, ratio), table.mean(name, ratio, "forget_rate")
         if accuracy.mean is None:
@@ -117,11 +119,12 @@ def _percent(value: float | None) -> float:
     return 0.0 if value is None else 100 * value
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def _axes(entries: int) -> tuple[Figure, Axes]:
+    """Return a picture that is as high as its legend needs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=RESOLUTION, layout="constrained")
+    figure = Figure(figsize=(WIDTH, max(HEIGHT, ENTRY * (entries + 2))), dpi=RESOLUTION, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
 
