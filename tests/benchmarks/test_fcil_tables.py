@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
-from benchmarks.fcil import bars, page
+from benchmarks.fcil import bars, figures, page
 from benchmarks.fcil.bars import Bar, Bound, Gap, Margin
 from benchmarks.fcil.figures import draw
 from benchmarks.fcil.rows import load
@@ -18,6 +19,7 @@ from benchmarks.fcil.variants import (
     OURS,
     VARIANTS,
 )
+from engram.report.png import STYLE
 from tests.benchmarks.fcil_rows import FASHION, row, rows
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +141,16 @@ class TestTables:
         names = [path.name for path in draw(tmp_path, self.table)]
         assert names == ["fashion-fcil-20-labels.png", "fashion-fcil-20-forgetting.png"]
         assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
+
+    def test_a_legend_of_all_variants_is_inside_its_picture(self) -> None:
+        names = [variant.name for variant in VARIANTS if not variant.ablates]
+        table = Table(FASHION.name, [line for name in names for line in rows(name, 0.7, 0.8)])
+        with matplotlib.rc_context(STYLE):
+            for figure in (figures._over_ratios(table), figures._over_forgetting(table, 0.2)):
+                figure.canvas.draw()
+                box = figure.legends[0].get_window_extent()
+                assert box.y0 >= 0, box
+                assert box.y1 <= figure.bbox.y1, box
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)

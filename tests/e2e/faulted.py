@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from engram.spec.names import Reason
+from tests.cluster import faults
 from tests.cluster.api import Api, Object
 from tests.cluster.node_level import NodeLevel
 from tests.e2e.broken import NAME, SPEC
 from tests.e2e.jobs import Jobs, build_job, local_volume
 from tests.e2e.recovery import Report
-from tests.e2e.training import CLOUD, Training
+from tests.e2e.training import CLOUD, Told, Training
 
 RESULTS_VARIABLE = "ENGRAM_FAULTS_JSON"
 """File for the recovery times."""
@@ -45,6 +48,21 @@ def start(jobs: Jobs, level: NodeLevel) -> Iterator[Callable[..., Training]]:
     yield starting
     for training in running:
         training.close()
+
+
+def through_a_power_cut(training: Training, level: NodeLevel) -> tuple[float, Told, float]:
+    """Cut the power of edge1 and give it back; return when it was cut, what was told, and when it was back.
+
+    Nobody is replaced meanwhile, and then all is well again.
+    """
+    training.reach(EARLY)
+    pods, since = training.uids(), time.monotonic()
+    with faults.power_cut(level, "edge1"):
+        told = training.told(Reason.NODE_OFFLINE, since)
+        assert training.uids() == pods, "nobody is replaced while its node may come back"
+    mended = time.monotonic()
+    training.well(mended)
+    return since, told, mended
 
 
 @pytest.fixture

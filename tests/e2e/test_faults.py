@@ -35,7 +35,7 @@ from tests.e2e.broken import (
     with_checkpoint,
     with_quorum,
 )
-from tests.e2e.faulted import EARLY
+from tests.e2e.faulted import EARLY, through_a_power_cut
 from tests.e2e.jobs import OPERATOR, SYSTEM, Jobs, Matrix, build_job, node_of
 from tests.e2e.recovery import Report
 from tests.e2e.reference import run_here
@@ -256,15 +256,7 @@ def test_the_power_of_an_edge_node_is_cut_and_returns(
     start: Callable[..., Training], level: NodeLevel, jobs: Jobs, reference: Matrix, report: Report
 ) -> None:
     training = start()
-    training.reach(EARLY)
-    pods = training.uids()
-
-    since = time.monotonic()
-    with faults.power_cut(level, "edge1"):
-        told = training.told(Reason.NODE_OFFLINE, since)
-        assert training.uids() == pods, "nobody is replaced while its node may come back"
-    mended = time.monotonic()
-    training.well(mended)
+    since, told, mended = through_a_power_cut(training, level)
 
     assert training.succeeds() == reference
     end_with(jobs, "east", [255, 0])

@@ -21,7 +21,7 @@ from tests.cluster.containerd import ctr
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import NotYet, until
 from tests.e2e.broken import NAME, SPEC, end_with, passed, pinned, with_checkpoint
-from tests.e2e.faulted import EARLY
+from tests.e2e.faulted import EARLY, through_a_power_cut
 from tests.e2e.jobs import Jobs, Matrix, build_job, node_of
 from tests.e2e.recovery import Report
 from tests.e2e.reference import run_here
@@ -215,15 +215,7 @@ def test_a_worker_comes_back_when_the_power_of_its_node_does(
     start: Callable[..., Training], level: NodeLevel, jobs: Jobs, reference: Matrix, report: Report
 ) -> None:
     training = start(SPREAD)
-    training.reach(EARLY)
-    pods = training.uids()
-
-    since = time.monotonic()
-    with faults.power_cut(level, "edge1"):
-        told = training.told(Reason.NODE_OFFLINE, since)
-        assert training.uids() == pods, "nobody is replaced while its node may come back"
-    mended = time.monotonic()
-    training.well(mended)
+    since, told, mended = through_a_power_cut(training, level)
 
     assert training.succeeds() == reference
     end_with(jobs, "east", [255, 0])
