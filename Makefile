@@ -21,7 +21,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Make .venv with everything for development (respects PIP_FIND_LINKS)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py engram/federation/_kernel.c
 	@test -n "$(PYTHON)" || { echo "engram needs Python 3.11 or newer: install it, or say where: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv module: on Debian and Ubuntu 'apt-get install python3-venv'"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from benchmarks.federation_load.roles import IdleWorker
 from benchmarks.federation_load.server import TOKEN
-from benchmarks.federation_load.usage import peak_mb, socket_bytes
+from benchmarks.federation_load.usage import SocketBytes, peak_mb
 from engram.federation.compression.arrays import method_of
 from engram.federation.compression.packer import Packer
 from engram.federation.compression.residuals import MemoryResiduals
@@ -28,9 +28,10 @@ def main(arguments: list[str]) -> None:
     port, worker, compression = int(arguments[0]), arguments[1], arguments[2]
     carried: list[int] = []
     used: list[float] = []
+    sockets = SocketBytes(port)
 
     def note() -> None:
-        carried.append(socket_bytes(port))
+        carried.append(sockets.read())
         used.append(time.process_time())
 
     method = None if compression == "none" else method_of(compression, Aggregation().topk_share)

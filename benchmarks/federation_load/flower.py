@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.federation_load.usage import peak_mb, socket_bytes
+from benchmarks.federation_load.usage import SocketBytes, peak_mb
 
 SAMPLES = 100
 
@@ -73,13 +73,14 @@ def take_part(port: int) -> dict[str, Any]:
     flower = importlib.import_module("flwr.client")
     carried: list[int] = []
     used: list[float] = []
+    sockets = SocketBytes(port)
 
     class Idle(flower.NumPyClient):  # type: ignore[misc, name-defined]
         """Trains nothing."""
 
         def fit(self, parameters: Any, config: Any) -> Any:
             """Return the parameters."""
-            carried.append(socket_bytes(port))
+            carried.append(sockets.read())
             used.append(time.process_time())
             return parameters, SAMPLES, {}
 

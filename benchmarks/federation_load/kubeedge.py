@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.federation_load.flower import SAMPLES, model_of
-from benchmarks.federation_load.usage import peak_mb, socket_bytes
+from benchmarks.federation_load.usage import SocketBytes, peak_mb
 
 
 def serve(port: int, parameters: int, workers: int, rounds: int) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def take_part(port: int, controller: int, number: int, parameters: int) -> dict[
     learning = importlib.import_module("sedna.core.federated_learning")
     carried: list[int] = []
     used: list[float] = []
+    sockets = SocketBytes(port)
 
     class Idle:
         """Trains nothing."""
@@ -75,7 +76,7 @@ def take_part(port: int, controller: int, number: int, parameters: int) -> dict[
 
         def train(self, train_data: Any, valid_data: Any = None, **options: Any) -> Any:
             """Note what the round before took."""
-            carried.append(socket_bytes(port))
+            carried.append(sockets.read())
             used.append(time.process_time())
             return {"loss": [0.0]}
 

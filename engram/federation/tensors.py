@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engram.errors import ProtocolError
+from engram.federation import kernel
 from engram.federation.messages import Tensors
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -110,8 +111,13 @@ def magnitude(array: NDArray[Any]) -> float:
 
 def magnitudes(tensors: Tensors) -> dict[str, float]:
     """Return `magnitude` of each floating-point tensor."""
-    names = [name for name, array in tensors.items() if array.dtype.kind == "f"]
     found: dict[str, float] = {}
+    names = []
+    for name, array in tensors.items():
+        if kernel.takes(array.dtype):
+            found[name] = kernel.largest(array)
+        elif array.dtype.kind == "f":
+            names.append(name)
     for group in groups_of(tensors, names, BLOCK):
         if len(group) == 1:
             found[group[0]] = magnitude(tensors[group[0]])

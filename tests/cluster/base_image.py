@@ -26,7 +26,7 @@ from tests.cluster.state import cache_folder
 SUITE = "bookworm"
 PACKAGES = ("ca-certificates", "libstdc++6", "python3")
 """What the images stand on, beside Debian's minimal system."""
-BUILDER_PACKAGES = ("python3-venv",)
+BUILDER_PACKAGES = ("python3-venv", "libpython3-dev")
 """What they are built in, beside that."""
 NEEDLESS = (
     "usr/share/doc",
@@ -44,7 +44,16 @@ MOST_GIGABYTES = 20
 
 IMAGES = ("runtime", "operator")
 ROOT = Path(__file__).resolve().parents[2]
-_INPUTS = ("images", "engram", "operator", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+_INPUTS = (
+    "images",
+    "engram",
+    "operator",
+    "pyproject.toml",
+    "hatch_build.py",
+    "constraints.txt",
+    "README.md",
+    "LICENSE",
+)
 _TOOLS = ("buildah", "debootstrap")
 
 
@@ -232,7 +241,7 @@ def _sources() -> Iterator[str]:
     for name in _INPUTS:
         path = ROOT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md":
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix not in (".md", ".so"):
                 yield f"{file.relative_to(ROOT)} {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 

@@ -135,6 +135,11 @@ def test_every_module_is_compiled(container: Container) -> None:
     assert [path for path in sources if not list((path.parent / "__pycache__").glob(f"{path.stem}.*"))] == []
 
 
+def test_the_aggregators_sums_are_compiled(runtime: Container) -> None:
+    code = "from engram.federation import kernel; raise SystemExit(not kernel.COMPILED)"
+    assert runtime.run("python", "-c", code).returncode == 0
+
+
 def test_size(container: Container) -> None:
     image = container.archive.image.removeprefix("engram-").partition(":")[0]
     assert container.archive.path.stat().st_size / 1e6 < MEGABYTES[image]

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PINNED_BY_TORCH = re.compile(r"nvidia-|triton|cuda-")
 """PyTorch's CUDA build pins these exactly in its own metadata."""
-BUILD_TOOLS = ("pip", "hatchling")
+BUILD_TOOLS = ("pip", "hatchling", "ziglang")
 """Installed by the Dockerfiles beside the requirements, to build with."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from engram.federation import kernel
 from engram.federation.aggregation.base import OutOfRange, averaged_names
 from engram.federation.messages import Tensors
 from engram.federation.tensors import groups_of, magnitudes
@@ -57,7 +58,9 @@ class ExactSum:
         """The sums, of small tensors together; void until something was added."""
         self._parts: dict[str, NDArray[np.float64]] = {}
         """The sum of each tensor."""
-        for group in groups_of(weights, names, BLOCK):
+        compiled = [name for name in names if kernel.takes(weights[name].dtype)]
+        others = [name for name in names if not kernel.takes(weights[name].dtype)]
+        for group in [*((name,) for name in compiled), *groups_of(weights, others, BLOCK)]:
             self._prepare(group, [weights[name].size for name in group], memory or {})
         self._scratch = np.empty(BLOCK, np.float64)
 
@@ -84,16 +87,18 @@ class ExactSum:
     def add(self, samples: int, weights: Tensors) -> None:
         """Add samples x weights, which have passed `check`."""
         for group, total in self.memory.items():
-            terms = [weights[name].reshape(-1) for name in group]
-            if len(terms) == 1:
+            terms, magic = [weights[name].reshape(-1) for name in group], self._magic[group]
+            if isinstance(magic, float) and kernel.takes(terms[0].dtype):
+                kernel.add(total, terms[0], samples, magic, begun=self._begun)
+            elif len(terms) == 1:
                 for start in range(0, total.size, BLOCK):
                     term, part = terms[0][start : start + BLOCK], total[start : start + BLOCK]
                     # Copied before it is multiplied: a product that converts on the way takes twice as long.
                     np.copyto(self._scratch[: term.size], term)
-                    self._add(samples, self._magic[group], part)
+                    self._add(samples, magic, part)
             else:
                 np.concatenate(terms, out=self._scratch[: total.size], casting="same_kind")
-                self._add(samples, self._magic[group], total)
+                self._add(samples, magic, total)
         self._begun, self.samples = True, self.samples + samples
 
     def _add(self, samples: int, magic: float | NDArray[np.float64], part: NDArray[np.float64]) -> None:
@@ -120,6 +125,8 @@ class ExactSum:
     def rounded_mean(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return the weighted mean of a floating-point tensor in `dtype`; at least one update was added."""
         total = self._parts[name]
+        if kernel.takes(dtype):
+            return kernel.divide(total, self.samples).reshape(self._shapes[name])
         result = np.empty(total.size, dtype)
         for start in range(0, total.size, BLOCK):
             part = total[start : start + BLOCK]
