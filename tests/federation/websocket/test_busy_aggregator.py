@@ -49,7 +49,7 @@ def test_workers_of_a_busy_aggregator_stay_connected_and_are_not_called_lost(
 ) -> None:
     """One of the two is read up to its heartbeats, the other one's update waits at the gate."""
     federation = make_federation(
-        workers=2, rounds=(1,), heartbeat_seconds=0.02, staging_bytes=settings_module.LARGEST_WHOLE
+        workers=2, rounds=(1,), heartbeat_seconds=0.1, staging_bytes=settings_module.LARGEST_WHOLE
     )
     aggregator = federation.aggregator()
     busy, go_on = threading.Event(), threading.Event()
