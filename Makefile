@@ -25,6 +25,8 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py engram/federation/_k
 	@test -n "$(PYTHON)" || { echo "engram needs Python 3.11 or newer: install it, or say where: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv module: on Debian and Ubuntu 'apt-get install python3-venv'"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -c 'from engram.federation.kernel import COMPILED; raise SystemExit(not COMPILED)' || \
+		echo "numpy does the aggregator's sums; for compiled ones install a C compiler and Python's headers (Debian: gcc python3-dev) and touch hatch_build.py"
 	@touch $(INSTALLED)
 
 demo: install ## Run examples/01-digits.yaml for finetune, replay and icarl; print the leaderboard and the report's path
