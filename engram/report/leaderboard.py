@@ -134,10 +134,11 @@ def heading(path: str) -> str:
 def figures(run: Run, reference: Run | None = None) -> dict[str, float | None]:
     """Return the measured columns of one run by the keys of `rank.COLUMNS`: shares 0..1, MB, seconds.
 
-    `reference` is a joint run on the same split, for intransigence (its mean over tasks).
+    `reference` is a joint run on the same split, for intransigence (its mean over tasks); a run that learns all
+    of them at once has none.
     """
     matrix = from_history(run.record.classes, run.record.history)
-    if reference is not None:
+    if reference is not None and len(reference.record.classes) == len(run.record.classes):
         joint = measure(from_history(reference.record.classes, reference.record.history))
         matrix = replace(matrix, reference=tuple(joint["newest_task_accuracy_by_task"]))
     measures = measure(matrix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 from tests.cluster import binaries
 from tests.cluster.node import Node
@@ -60,6 +61,20 @@ def start(node: Node, seconds: float = 30) -> None:
         return True
 
     until(answers, f"containerd of node {node.name}", seconds=seconds)
+
+
+def forget_ended(node: Node) -> None:
+    """Remove the containers whose processes have ended, with what containerd knows of them.
+
+    Kubelet and edgecore do that when they collect garbage; neither may run meanwhile.
+    """
+    running = set(ctr(node, "tasks", "list", "--quiet").split())
+    for container in ctr(node, "containers", "list", "--quiet").split():
+        if container not in running:
+            ctr(node, "containers", "remove", container)
+    # Its plug-in for kubelet keeps a list of its own, which it makes at its start.
+    node.kill("containerd", signal.SIGTERM)
+    start(node)
 
 
 def ctr(node: Node, *arguments: str, seconds: float = 300) -> str:

@@ -17,7 +17,7 @@ import pytest
 from engram.spec.names import Phase, Reason, Role, WorkerCondition, worker_name
 from tests.cluster import faults
 from tests.cluster.api import Api, Object
-from tests.cluster.containerd import ctr
+from tests.cluster.containerd import ctr, forget_ended
 from tests.cluster.node_level import NodeLevel
 from tests.cluster.waiting import NotYet, until
 from tests.e2e.broken import NAME, SPEC, end_with, passed, pinned, with_checkpoint
@@ -248,7 +248,7 @@ def test_a_worker_whose_end_its_node_forgot_is_no_failure(
         for name in ("edge1", "edge2"):
             until(lambda name=name: all_tasks_ended(level, name), f"the end of all tasks of {name}")  # type: ignore[misc]
             with faults.agent_ended(level, name, signal.SIGTERM, cut_off=True):
-                pass
+                forget_ended(level.nodes[name])
 
     # What Kubernetes then starts again is stopped: nobody answers it any more.
     ends = until(lambda: ends_at_the_edge(jobs), "the ends of the edge's workers", seconds=150)

@@ -250,6 +250,18 @@ def test_joint_upfront_ranks_with_the_others(make_run: MakeRun, tmp_path: Path) 
     assert "\N{EN DASH}" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_joint_upfront_has_no_intransigence_beside_a_joint_run(make_run: MakeRun, tmp_path: Path) -> None:
+    upfront = make_run(
+        "upfront",
+        algorithm="joint",
+        joint_upfront=True,
+        spec={"algorithm": {"name": "joint", "parameters": {"upfront": True}}},
+    )
+    board = compare([make_run("joint", algorithm="joint"), upfront, make_run("replay")], tmp_path / "out")
+    found = {row.label: row.values["intransigence"].n for row in board.rows}
+    assert sorted(found.values()) == [0, 0, 1], found
+
+
 def test_a_joint_run_of_the_same_seed_gives_intransigence(make_run: MakeRun, tmp_path: Path) -> None:
     joint, alone = make_run("joint", algorithm="joint"), make_run("alone", algorithm="icarl", seed=1)
     replay = make_run("replay")
