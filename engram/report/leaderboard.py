@@ -134,8 +134,8 @@ def heading(path: str) -> str:
 def figures(run: Run, reference: Run | None = None) -> dict[str, float | None]:
     """Return the measured columns of one run by the keys of `rank.COLUMNS`: shares 0..1, MB, seconds.
 
-    `reference` is a joint run on the same split, for intransigence (its mean over tasks); a run that learns all
-    of them at once has none.
+    `reference` is a joint run on the same split, for intransigence (its mean over tasks); a run that learns
+    all of them at once has none.
     """
     matrix = from_history(run.record.classes, run.record.history)
     if reference is not None and len(reference.record.classes) == len(run.record.classes):
