@@ -53,21 +53,29 @@ largest_bits(const uint32_t *restrict term, Py_ssize_t size)
     return found;
 }
 
+/* Return whether numbers may be read in place: vector code may count on it. */
+static int
+aligned(const Py_buffer *buffer)
+{
+    return (uintptr_t)buffer->buf % (uintptr_t)buffer->itemsize == 0;
+}
+
 /* Set a ValueError and return 0 unless one holds as many float64 as the other holds float32. */
 static int
 fit(const Py_buffer *doubles, const Py_buffer *floats)
 {
     if (doubles->itemsize == sizeof(double) && floats->itemsize == sizeof(float)
-        && doubles->len / doubles->itemsize == floats->len / floats->itemsize)
+        && doubles->len / doubles->itemsize == floats->len / floats->itemsize
+        && aligned(doubles) && aligned(floats))
         return 1;
-    PyErr_SetString(PyExc_ValueError, "needs as many float64 as float32");
+    PyErr_SetString(PyExc_ValueError, "needs as many float64 as float32, aligned");
     return 0;
 }
 
 PyDoc_STRVAR(add_doc,
 "add(total, term, samples, magic, begun)\n--\n\n"
 "Add term x samples, rounded by magic, to total; put it there unless begun.\n\n"
-"float64 and float32, contiguous and of one size. Raises ValueError.");
+"float64 and float32, contiguous, aligned and of one size. Raises ValueError.");
 
 static PyObject *
 add(PyObject *self, PyObject *arguments)
@@ -94,7 +102,7 @@ add(PyObject *self, PyObject *arguments)
 PyDoc_STRVAR(divide_doc,
 "divide(quotient, total, samples)\n--\n\n"
 "Write total / samples, rounded to float32, to quotient.\n\n"
-"float32 and float64, contiguous and of one size. Raises ValueError.");
+"float32 and float64, contiguous, aligned and of one size. Raises ValueError.");
 
 static PyObject *
 divide(PyObject *self, PyObject *arguments)
@@ -121,7 +129,7 @@ divide(PyObject *self, PyObject *arguments)
 PyDoc_STRVAR(largest_doc,
 "largest(term)\n--\n\n"
 "Return the largest magnitude in float32 numbers, 0 of none; infinity when one is not finite.\n\n"
-"Contiguous. Raises ValueError.");
+"Contiguous and aligned. Raises ValueError.");
 
 static PyObject *
 largest(PyObject *self, PyObject *arguments)
@@ -132,9 +140,9 @@ largest(PyObject *self, PyObject *arguments)
 
     if (!PyArg_ParseTuple(arguments, "y*:largest", &term))
         return NULL;
-    if (term.itemsize != sizeof(float)) {
+    if (term.itemsize != sizeof(float) || !aligned(&term)) {
         PyBuffer_Release(&term);
-        PyErr_SetString(PyExc_ValueError, "needs float32");
+        PyErr_SetString(PyExc_ValueError, "needs float32, aligned");
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS

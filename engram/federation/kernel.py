@@ -31,7 +31,7 @@ def add(total: NDArray[np.float64], term: NDArray[Any], samples: float, magic: f
 
     Both have one dimension and one size.
     """
-    _kernel.add(total, term, samples, magic, begun)
+    _kernel.add(total, _plain(term), samples, magic, begun)
 
 
 def divide(total: NDArray[np.float64], samples: float) -> NDArray[np.float32]:
@@ -43,4 +43,9 @@ def divide(total: NDArray[np.float64], samples: float) -> NDArray[np.float32]:
 
 def largest(term: NDArray[Any]) -> float:
     """Return the largest magnitude in a tensor, 0 in an empty one; infinity when a number is not finite."""
-    return _kernel.largest(np.ascontiguousarray(term))
+    return _kernel.largest(_plain(term))
+
+
+def _plain(term: NDArray[Any]) -> NDArray[Any]:
+    """Return a tensor whose numbers lie one after the other, each where one may lie; copies only others."""
+    return term if term.flags.c_contiguous and term.flags.aligned else np.array(term, order="C")

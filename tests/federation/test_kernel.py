@@ -95,6 +95,16 @@ def test_a_view_with_gaps_and_one_that_is_read_only_are_read_right() -> None:
 
 
 @compiled
+def test_numbers_at_odd_addresses_are_read_right() -> None:
+    odd = np.frombuffer(bytes(1) + np.arange(1000, dtype=np.float32).tobytes(), np.float32, offset=1)
+    assert not odd.flags.aligned
+    total = ExactSum({"w": odd}, 3)
+    total.add(3, {"w": odd})
+    assert np.array_equal(total.rounded_mean("w", np.dtype(np.float32)), odd)
+    assert kernel.largest(odd) == 999.0
+
+
+@compiled
 def test_buffers_that_do_not_fit_are_refused() -> None:
     doubles: NDArray[Any] = np.zeros(3)
     floats: NDArray[Any] = np.zeros(3, np.float32)
