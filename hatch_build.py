@@ -1,8 +1,7 @@
 """Compiles engram/federation/_kernel.c while engram is built or installed, where there is a compiler.
 
 The compiler is `$CC`, else cc, gcc or clang, else the one of PyPI's `ziglang`, which needs nothing of the
-system. Without one, or without Python's headers, numpy does the sums: the same bits, rounds up to a third
-longer.
+system. Without one, or without Python's headers, numpy does the sums: the same bits, later.
 HATCH_BUILD_NO_HOOKS=true leaves the kernel out.
 """
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from engram.federation import kernel
+
 ROOT = Path(__file__).parents[2]
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
@@ -27,6 +29,20 @@ def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
     figures = [value for row in rows for key, value in row.items() if key in ("seconds", "milliseconds")]
     assert figures
     assert all(isinstance(value, float) and value > 0 for value in figures)
+
+
+@pytest.mark.process
+def test_compiled_sums_beside_numpys() -> None:
+    command = [sys.executable, "benchmarks/sums.py", "--parameters", "5000", "--repeat", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if not kernel.COMPILED:
+        assert done.returncode == 1
+        assert "without a compiler" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("largest", "add", "mean"))]
+    assert len(lines) == 3
+    assert all(float(figure) > 0 for line in lines for figure in line.split()[-3:-1])
 
 
 KEYS = {
