@@ -29,11 +29,11 @@ REGISTRY = "engram.learning.algorithms"
 
 
 @functools.cache
-def code_digest(algorithm: str) -> str:
-    """Return the digest of the code behind a built-in algorithm."""
+def code_digest(algorithm: str, root: Path = ROOT) -> str:
+    """Return the digest of the code behind a built-in algorithm in the checkout at `root`."""
     from engram.learning.algorithms import BUILT_IN
 
-    return digest_of(BUILT_IN[algorithm].__module__, ROOT)
+    return digest_of(BUILT_IN[algorithm].__module__, root)
 
 
 def digest_of(module: str, root: Path) -> str:

@@ -35,6 +35,7 @@ QUICK, QUICK_VARIANTS, QUICK_SEEDS = "digits", "finetune;replay", (0, 1)
 
 PROGRAM = "python benchmarks/fashion_fcil_20.py"
 FACTS = {"engram", "python", "torch", "numpy", "platform", "cpu", "cores"}
+PLACES = ("--keep", "--data", "--json", "--page", "--made-by")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
         help="keep rows of FILE without running them again; those that other code made only if two of each "
         "variant, run again, give the same accuracy matrix bit for bit",
     )
+    add(
+        "--made-by",
+        type=Path,
+        metavar="DIR",
+        help="with --confirm: a checkout of the code that made the rows of FILE, which then makes the two "
+        "runs, too; for a processor or versions other than FILE's. Nothing else is run",
+    )
     add("--list", action="store_true", help="list the variants and end")
     return found
 
@@ -78,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         rows = _rows(options, Path(folder).resolve(), cells, before, old, started)
     table, facts = Table(benchmark.name, rows), _facts(before, rows, started)
+    if options.made_by is not None:  # nothing of this machine has come into the rows
+        facts = {**before, "history": facts["history"]}
     _print(table)
     if options.json is not None:
         save(options.json, facts, rows)
@@ -101,8 +111,13 @@ def _rows(
     """Run what is to be run, saving after each grid; return all rows, those of the file that stay first."""
     if options.confirm:
         stay = merging.confirmed(
-            cells[0].benchmark, old, lambda some: running.run(folder, some, jobs=options.jobs)
+            cells[0].benchmark,
+            old,
+            lambda some: running.run(folder, some, jobs=options.jobs),
+            _earlier(options, folder),
         )
+        if options.made_by is not None:
+            cells = []
         known = {row.key for row in stay}
         cells = [cell for cell in cells if cell.key not in known]
         lost = {row.key for row in old} - known - {cell.key for cell in cells}
@@ -119,6 +134,14 @@ def _rows(
 
     found = running.run(folder, cells, jobs=options.jobs, after=write)
     return [*stay, *found.values()]
+
+
+def _earlier(options: argparse.Namespace, folder: Path) -> merging.Run | None:
+    """Return what makes runs by the code of --made-by."""
+    if options.made_by is None:
+        return None
+    root = options.made_by.resolve()
+    return lambda some: running.run(folder / "made-by", some, jobs=options.jobs, root=root)
 
 
 def _cells(options: argparse.Namespace, benchmark: Benchmark) -> list[Cell]:
@@ -160,7 +183,11 @@ def _check(
         )
     if {row.benchmark for row in old} - {benchmark.name}:
         raise SystemExit(f"{options.json} holds another benchmark: name a file for {benchmark.name}")
-    if not options.drop_stale:
+    if options.made_by is not None and (not options.confirm or options.drop_stale):
+        raise SystemExit("--made-by is for --confirm, without --drop-stale")
+    if options.made_by is not None and not (options.made_by / "engram/learning").is_dir():
+        raise SystemExit(f"--made-by {options.made_by} holds no checkout of engram")
+    if not options.drop_stale and options.made_by is None:
         merging.check_machine(before, environment("", ""), running.SAME)
 
 
@@ -168,15 +195,17 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
     """Return what the file says beside its rows; `history` has the commands that made it."""
     benchmark = rows[0].benchmark
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    here = environment("in-process", "").model_dump(include=FACTS)
     this = {
         "command": shlex.join(_without_places(["python", *sys.argv])),
+        "cpu": here["cpu"],
         "time": now,
         "seconds": round(time.monotonic() - started),
     }
     names = {row.algorithm for row in rows}
     return {
         "command": f"{PROGRAM} --benchmark {benchmark}",
-        **environment("in-process", "").model_dump(include=FACTS),
+        **here,
         "time": now,
         "history": [*before.get("history", []), this],
         "variants": {variant.name: _described(variant) for variant in VARIANTS if variant.name in names},
@@ -186,11 +215,11 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
 def _without_places(words: Sequence[str]) -> list[str]:
     """Return a command without folders of this machine, which are nothing to others."""
     found = list(words)
-    for option in ("--keep", "--data", "--json", "--page"):
+    for option in PLACES:
         if option in found:
             place = found.index(option)
             del found[place : place + 2]
-    return [word for word in found if not word.startswith(("--keep=", "--data=", "--json=", "--page="))]
+    return [word for word in found if not word.startswith(tuple(f"{option}=" for option in PLACES))]
 
 
 def _described(variant: Variant) -> dict[str, Any]:

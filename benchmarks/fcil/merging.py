@@ -3,7 +3,8 @@
 Rows of another version of the code, or of a variant that was changed since, must not stand beside new ones
 unnoticed. The command refuses to start with them, unless it is told to drop them, or to confirm them: then
 two runs of each variant are made anew, and all its rows stay when both give the same accuracy matrix, bit for
-bit. Runs are deterministic, so a change of code that changes an algorithm's arithmetic shows there.
+bit. Runs are deterministic, so a change of code that changes an algorithm's arithmetic shows there. Another
+processor gives other last digits; there both codes make these runs, the rows' and today's.
 """
 
 from __future__ import annotations
@@ -52,18 +53,24 @@ def kept(benchmark: Benchmark, rows: Sequence[Row], wanted: set[Key], *, drop: b
     return list(found.fresh)
 
 
-def confirmed(benchmark: Benchmark, rows: Sequence[Row], run: Run) -> list[Row]:
-    """Return the rows that are fresh, and those that `run` shows to be; say which are not."""
+def confirmed(benchmark: Benchmark, rows: Sequence[Row], run: Run, earlier: Run | None = None) -> list[Row]:
+    """Return the rows that are fresh, and those that `run` shows to be; say which are not.
+
+    `earlier` makes runs by the code that made the rows: where it is given, its matrices are compared, and the
+    rows' own may come from another processor.
+    """
     found = held(benchmark, rows)
     today: dict[str, list[tuple[Row, Cell]]] = defaultdict(list)
     for row in found.stale:
         cell = cell_of(benchmark, row)
         if cell is not None:
             today[row.algorithm].append((row, cell))
-    again = run([cell for own in today.values() for _, cell in _ends(own)]) if today else {}
+    cells = [cell for own in today.values() for _, cell in _ends(own)]
+    again = run(cells) if cells else {}
+    before = {row.key: row for row in found.stale} if earlier is None else earlier(cells) if cells else {}
     stay = list(found.fresh)
     for name, own in today.items():
-        same = all(again[row.key].matrix == row.matrix for row, _ in _ends(own))
+        same = all(_alike(row, again[row.key], before.get(row.key)) for row, _ in _ends(own))
         outcome = "stay" if same else "are to be run again"
         print(f"{name}: {len(own)} rows of other code {outcome}", flush=True)
         if same:
@@ -97,6 +104,11 @@ def check_machine(facts: Mapping[str, Any], here: Any, same: Sequence[str]) -> N
 def _is_fresh(benchmark: Benchmark, row: Row) -> bool:
     cell = cell_of(benchmark, row)
     return cell is not None and (cell.digest(), cell.code) == (row.job, row.code)
+
+
+def _alike(row: Row, again: Row, before: Row | None) -> bool:
+    """Return whether `again` has the matrix of `before`, which the code behind `row` has made."""
+    return before is not None and (before.code, before.matrix) == (row.code, again.matrix)
 
 
 def _ends(rows: Sequence[tuple[Row, Cell]]) -> list[tuple[Row, Cell]]:

@@ -7,6 +7,7 @@ by. A piece that was interrupted keeps its finished cells; the others are run an
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -74,9 +75,9 @@ def pieces(cells: Sequence[Cell]) -> list[Piece]:
     return found
 
 
-def finished(folder: Path, cells: Iterable[Cell]) -> dict[Key, Row]:
-    """Return the rows of those cells that were run in `folder`: the same job, by the same code, with the same
-    versions on the same processor.
+def finished(folder: Path, cells: Iterable[Cell], root: Path = ROOT) -> dict[Key, Row]:
+    """Return the rows of those cells that were run in `folder`: the same job, by the code at `root`, with the
+    same versions on the same processor.
     """
     wanted: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -86,8 +87,9 @@ def finished(folder: Path, cells: Iterable[Cell]) -> dict[Key, Row]:
         if not same_machine(record.environment, here):
             continue
         for cell in wanted.get(_digest(record), ()):
-            if codes.get(cell.variant.algorithm) == cell.code:
-                found[cell.key] = row_of(cell, record, cell.code)
+            code = code_digest(cell.variant.algorithm, root)
+            if codes.get(cell.variant.algorithm) == code:
+                found[cell.key] = row_of(cell, record, code)
     return found
 
 
@@ -97,8 +99,9 @@ def run(
     *,
     jobs: int,
     after: Callable[[Mapping[Key, Row]], None] = lambda found: None,
+    root: Path = ROOT,
 ) -> dict[Key, Row]:
-    """Run the cells that are not finished in `folder`; return the rows of all.
+    """Run the cells that are not finished in `folder` by the code at `root`; return the rows of all.
 
     `after` is called with the rows so far when a grid has ended.
 
@@ -106,20 +109,20 @@ def run(
     version then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = finished(folder, cells)
+    found = finished(folder, cells, root)
     todo = pieces([cell for cell in cells if cell.key not in found])
     print(f"{len(found)} of {len(cells)} runs are finished; {len(todo)} grids to go", flush=True)
     for piece in todo:
-        codes = {cell.variant.algorithm: cell.code for cell in piece.cells}
+        codes = _codes(piece, root)
         out = _free(folder)
         note = out.with_suffix(".json")
         note.write_text(json.dumps({"code": codes}, indent=1) + "\n", encoding="utf-8")
-        status = _carried_out(piece.command(out, jobs))
+        status = _carried_out(piece.command(out, jobs), root)
         code_digest.cache_clear()
-        if codes != {cell.variant.algorithm: cell.code for cell in piece.cells}:
+        if codes != _codes(piece, root):
             note.unlink()
             raise SystemExit(f"the code was changed while {out} ran: its runs do not count; start again")
-        found |= finished(folder, cells)
+        found |= finished(folder, cells, root)
         after(found)
         if status:
             needs = piece.cells[0].benchmark.needs
@@ -132,9 +135,16 @@ def same_machine(one: Environment, other: Environment) -> bool:
     return all(getattr(one, key) == getattr(other, key) for key in SAME)
 
 
-def _carried_out(command: list[str]) -> int:
-    """Run a grid, passing on one line a cell and what goes wrong; return its exit code."""
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def _codes(piece: Piece, root: Path) -> dict[str, str]:
+    names = {cell.variant.algorithm for cell in piece.cells}
+    return {name: code_digest(name, root) for name in sorted(names)}
+
+
+def _carried_out(command: list[str], root: Path) -> int:
+    """Run a grid by the code at `root`, passing on a line a cell and what goes wrong. Return its status."""
+    # Before the folder of the installed package, which is this checkout.
+    its = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(command, cwd=root, env=its, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("["):

@@ -53,7 +53,8 @@ class Row:
 
 def measured(case: Case, algorithm: str, rounds: int, steps: int) -> Row:
     """Let an algorithm, alone and together, and its floor take turns and return the line."""
-    federation = Federation(case, algorithm, rounds + 2, steps)
+    federation = Federation(case, algorithm, rounds + 3, steps)
+    federation.round()  # a task's first round has no helpers yet
     passes = federation.passes()
     floor = Floor(case, passes, steps)
     graph = graphed(floor.step)

@@ -19,7 +19,7 @@ from engram.learning.augment import Augmentation, strong
 from engram.learning.models import Network
 from engram.learning.pool import read_images
 from engram.learning.seeds import generator
-from engram.learning.tensors import into_module, to_torch
+from engram.learning.tensors import HEAD_BIAS, into_module, to_torch
 from engram.spec.training import Training
 
 FORWARD_BATCH = 256
@@ -114,8 +114,14 @@ class LocalContext:
         """Return the round's one generator of a purpose, which runs on from call to call."""
         return self._draws.setdefault(purpose, self.generator(purpose))
 
-    def frozen(self, weights: Tensors) -> Network:
-        """Return a network with `weights` in eval mode that takes no gradient: a teacher, a helper."""
+    def frozen(self, weights: Tensors, spent: Network | None = None) -> Network:
+        """Return a network with `weights` in eval mode that takes no gradient: a teacher, a helper.
+
+        It is `spent`, one that was frozen before and is not needed any more, where that is as large.
+        """
+        if spent is not None and spent.rows == len(weights[HEAD_BIAS]):
+            into_module(weights, spent)  # making a network takes longer than filling one
+            return spent
         return frozen_network(self.make_network, weights, self.device)
 
     def images(self, positions: Indices) -> Tensor:
@@ -186,7 +192,7 @@ class GlobalContext:
 
 def frozen_network(make_network: Callable[[int], Network], weights: Tensors, device: torch.device) -> Network:
     """Return a network with `weights` in eval mode that takes no gradient."""
-    network = make_network(len(weights["head.bias"])).to(device)
+    network = make_network(len(weights[HEAD_BIAS])).to(device)
     into_module(weights, network)
     return network.eval().requires_grad_(False)
 

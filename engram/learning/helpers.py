@@ -114,26 +114,31 @@ class Helpers:
 
     def __init__(self) -> None:
         self._networks: list[Network] = []
-        self._unknown: list[Tensor] = []
+        self._silent: list[Tensor] = []
+        """Rows that each of them is not asked for."""
 
-    def begin(self, context: LocalContext) -> None:
-        """Make the received helpers ready for this round."""
-        received = [weights for name, weights in context.groups.items() if name.startswith(f"{GROUP}-")]
-        self._networks = [context.frozen(weights) for weights in received]
-        known = context.shared[MASKS][KNOWN] if received else torch.empty(0)
-        self._unknown = [~mask for mask in known]
+    def begin(self, context: LocalContext, barred: int = 0) -> None:
+        """Make the received helpers ready for this round; rows before `barred` are not asked for.
 
-    def probabilities(self, images: Tensor, rows: int, barred: int = 0) -> Tensor:
-        """Return each helper's probabilities [H, u, rows] over the classes that it has had labels of.
-
-        Rows before `barred` are not asked for. A helper without a label of any of the others is left out.
+        A helper without a label of any of the others is left out.
         """
-        answers = [images.new_zeros(0, len(images), rows)]
-        for network, unknown in zip(self._networks, self._unknown, strict=True):
-            silent = unknown | (torch.arange(rows, device=images.device) < barred)
+        received = [weights for name, weights in context.groups.items() if name.startswith(f"{GROUP}-")]
+        asked, self._silent = list[Tensors](), []
+        for weights, known in zip(received, context.shared[MASKS][KNOWN] if received else (), strict=True):
+            silent = ~known
+            silent[:barred] = True
             if not silent.all():
-                logits = network(images).float().masked_fill(silent, -torch.inf)
-                answers.append(logits.softmax(dim=1).unsqueeze(0))
+                asked.append(weights)
+                self._silent.append(silent)
+        spent = [*self._networks, *[None] * len(asked)]
+        self._networks = [context.frozen(weights, spent[place]) for place, weights in enumerate(asked)]
+
+    def probabilities(self, images: Tensor, rows: int) -> Tensor:
+        """Return each helper's probabilities [H, u, rows] over the classes that it has had labels of."""
+        answers = [images.new_zeros(0, len(images), rows)]
+        for network, silent in zip(self._networks, self._silent, strict=True):
+            logits = network(images).float().masked_fill(silent, -torch.inf)
+            answers.append(logits.softmax(dim=1).unsqueeze(0))
         return torch.cat(answers)
 
 

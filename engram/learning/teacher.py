@@ -12,7 +12,7 @@ from engram.federation.messages import Shared, Tensors
 from engram.learning.context import LocalContext
 from engram.learning.losses import distillation
 from engram.learning.models import Network
-from engram.learning.tensors import HEAD_BIAS, copied, into_module, prefixed, unprefixed
+from engram.learning.tensors import copied, prefixed, unprefixed
 
 GROUP = "teacher"
 
@@ -44,10 +44,7 @@ class Teacher:
     def begin(self, context: LocalContext) -> None:
         """Worker: make the received teacher ready for this round."""
         received = context.groups.get(GROUP)
-        if received and self._network is not None and self._network.rows == len(received[HEAD_BIAS]):
-            into_module(received, self._network)  # making a network takes longer than filling one
-        else:
-            self._network = context.frozen(received) if received else None
+        self._network = context.frozen(received, self._network) if received else None
 
     def loss(self, logits: Tensor, images: Tensor) -> Tensor:
         """Worker: distillation of the teacher's answers to `images` into the old rows of `logits`."""

@@ -260,8 +260,9 @@ async def serve(
                 await hub.linger()
                 await hub.part(1000, "the run is over")
         finally:
+            await door.shut()
             server.close()
-            door.empty()
+            await door.empty()
             await server.wait_closed()
     finally:
         hub.close()

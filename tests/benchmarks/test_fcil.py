@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -174,6 +175,24 @@ class TestMerging:
         assert len(found) == stay
         assert all(row == self.today(REPLAY, row.seed) for row in found)
 
+    @pytest.mark.parametrize(
+        ("matrix", "code", "stay"), [("here", "older", 3), ("another", "older", 0), ("here", "third", 0)]
+    )
+    def test_on_another_processor_the_rows_own_code_runs_beside_todays(
+        self, matrix: str, code: str, stay: int
+    ) -> None:
+        """Neither has the matrix of the rows; what counts is that they have the same, by the rows' code."""
+        old = [replace(self.today(REPLAY, seed), code="older") for seed in range(3)]
+
+        def run(cells: Sequence[Cell]) -> dict[Key, Row]:
+            return {cell.key: self.today(REPLAY, cell.seed, matrix="here") for cell in cells}
+
+        def earlier(cells: Sequence[Cell]) -> dict[Key, Row]:
+            return {key: replace(made, matrix=matrix, code=code) for key, made in run(cells).items()}
+
+        found = merging.confirmed(FASHION, old, run, earlier)
+        assert found == [self.today(REPLAY, seed) for seed in range(3)][:stay]
+
     def test_another_processor_is_another_file(self) -> None:
         class Here:
             cpu, torch = "this one", "2.5"
@@ -237,6 +256,22 @@ def test_what_is_finished_is_not_run_again_unless_its_code_has_changed(tmp_path:
     assert set(found) == {upfront.key}
 
 
+@pytest.mark.process
+def test_the_code_of_another_checkout_makes_runs(tmp_path: Path) -> None:
+    """In a copy where training takes no step, other figures come out, under the copy's digest."""
+    other, cell = tmp_path / "other", Cell(SMALL, REPLAY, 1.0, 0)
+    for part in ("engram", "examples"):
+        shutil.copytree(ROOT / part, other / part, ignore=shutil.ignore_patterns("mnist", "__pycache__"))
+    learner = other / "engram/learning/steps.py"
+    text = learner.read_text(encoding="utf-8")
+    assert text.count(".step()") == 1
+    learner.write_text(text.replace(".step()", ".zero_grad()"), encoding="utf-8")
+    rows = [running.run(tmp_path / at.name, [cell], jobs=1, root=at)[cell.key] for at in (ROOT, other)]
+    assert rows[0].code == cell.code
+    assert rows[1].code == code_digest("replay", other) != cell.code
+    assert rows[1].matrix != rows[0].matrix
+
+
 def command(*options: str) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "benchmarks/fashion_fcil_20.py", *options]
     return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
@@ -256,6 +291,8 @@ def test_the_command_lists_its_variants() -> None:
         (["--seeds", "3,10"], "seeds 10 are for choosing settings"),
         (["--seeds", "10,11", "--page", "page.md"], "seeds 10, 11 are for choosing settings"),
         (["--benchmark", "digits", "--json", "{file}"], "holds another benchmark"),
+        (["--made-by", "."], "--made-by is for --confirm"),
+        (["--confirm", "--made-by", "docs"], "--made-by docs holds no checkout of engram"),
     ],
 )
 def test_what_would_spoil_results_is_refused_before_anything_runs(

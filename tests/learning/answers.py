@@ -54,7 +54,7 @@ def context(teacher: Tensor | None = None, scope: TaskScope = SECOND, **more: An
         scope=scope,
         weak=torch.clone,
         strong=torch.clone,
-        frozen=lambda weights: Fixed(old),
+        frozen=lambda weights, spent=None: Fixed(old),
         device=torch.device("cpu"),
         **more,
     )

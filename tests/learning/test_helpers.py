@@ -146,7 +146,7 @@ def test_a_helper_is_asked_only_of_rows_that_it_has_had_labels_of() -> None:
     seen: Any = SimpleNamespace(
         groups={**received, MASKS: {}},
         shared={MASKS: {KNOWN: known}},
-        frozen=lambda weights: Fixed(torch.tensor([1.0, 2.0, 5.0]).log()),
+        frozen=lambda weights, spent: Fixed(torch.tensor([1.0, 2.0, 5.0]).log()),
     )
     helpers = Helpers()
     helpers.begin(seen)
@@ -156,6 +156,7 @@ def test_a_helper_is_asked_only_of_rows_that_it_has_had_labels_of() -> None:
     assert torch.allclose(everywhere, expected.unsqueeze(1).expand(3, 2, 3))
     # Of the last two rows the third helper knows nothing, so it has no vote.
     expected = torch.tensor([[0, 0, 1], [0, 2 / 7, 5 / 7]])
-    assert torch.allclose(helpers.probabilities(images, 3, barred=1), expected.unsqueeze(1).expand(2, 2, 3))
+    helpers.begin(seen, barred=1)
+    assert torch.allclose(helpers.probabilities(images, 3), expected.unsqueeze(1).expand(2, 2, 3))
     helpers.begin(SimpleNamespace(groups={}, shared={}, frozen=None))  # type: ignore[arg-type]
     assert helpers.probabilities(images, 3).shape == (0, 2, 3)

@@ -10,7 +10,7 @@ from torch import nn
 
 from engram.errors import ConfigurationError
 from engram.learning.models import Network, build_network
-from engram.learning.models.layers import normalisation
+from engram.learning.models.layers import Halving, normalisation
 from engram.spec.parameters import Norm
 
 if TYPE_CHECKING:
@@ -100,6 +100,23 @@ def test_groups_of_at_least_four_channels(channels: int, groups: int) -> None:
 @pytest.mark.parametrize(("norm", "kind"), [("none", nn.Identity), ("batch", nn.BatchNorm2d)])
 def test_norm_by_name(norm: Norm, kind: type) -> None:
     assert type(normalisation(norm, 4)) is kind
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("sides", [(28, 28), (14, 7), (5, 9), (2, 3)])
+def test_pooling_gives_the_same_with_and_without_gradient(
+    sides: tuple[int, int], layout: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(3, 4, *sides, generator=generator).contiguous(memory_format=layout)
+    images[0, 0, 0, 0] = torch.nan
+    wanted = nn.functional.max_pool2d(images, 2)
+    assert torch.equal(Halving()(images.requires_grad_()).nan_to_num(7), wanted.nan_to_num(7))
+    with torch.no_grad():
+        found = Halving()(images)
+    assert found.isnan()[0, 0, 0, 0]
+    assert torch.equal(found.nan_to_num(7), wanted.nan_to_num(7))
+    assert found.is_contiguous(memory_format=layout)
 
 
 def test_too_many_poolings_are_refused(make_job: MakeJob) -> None:

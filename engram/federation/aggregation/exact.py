@@ -70,7 +70,8 @@ class ExactSum:
         rounding = [self._rounding(self._limits[name]) for name in group]
         self._magic[group] = rounding[0] if len(group) == 1 else np.repeat(rounding, sizes)
         self.memory[group] = total
-        self._parts.update(zip(group, np.split(total, np.cumsum(sizes)[:-1]), strict=True))
+        parts = [total] if len(group) == 1 else np.split(total, np.cumsum(sizes)[:-1])
+        self._parts.update(zip(group, parts, strict=True))
 
     def _rounding(self, limit: float) -> float:
         """Return 1.5 2^(52-q), with q as large as room x limit <= 2^(51-q) allows."""

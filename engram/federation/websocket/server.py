@@ -58,8 +58,9 @@ async def serve(
             if aggregator.outcome is None or aggregator.outcome.reason != "suspended":
                 await hub.drain()
         finally:
+            await door.shut()
             server.close()
-            door.empty()
+            await door.empty()
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await server.wait_closed()

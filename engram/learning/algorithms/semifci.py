@@ -77,7 +77,7 @@ class SemiFci(Replay):
         """Make teacher and helpers ready."""
         self.training.begin()
         self.teacher.begin(context)
-        self.helpers.begin(context)
+        self.helpers.begin(context, self._barred(context.scope))
         self.offset = self._offset(context)
         if self.parameters.thresholds == "adaptive":
             rows = len(context.scope.seen)
@@ -122,9 +122,8 @@ class SemiFci(Replay):
 
     def _judge(self, context: LocalContext, images: Tensor) -> PseudoLabels:
         """Return what weakly augmented unlabelled images are taken for."""
-        barred = self._barred(context.scope)
-        own = within(context.network(images), barred)
-        others = self.helpers.probabilities(images, own.shape[1], barred)
+        own = within(context.network(images), self._barred(context.scope))
+        others = self.helpers.probabilities(images, own.shape[1])
         threshold: float | Tensor = self.parameters.threshold
         if self.adaptive is not None:
             self.adaptive.learn(own)

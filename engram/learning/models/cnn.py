@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from engram.errors import ConfigurationError
-from engram.learning.models.layers import channels_last, normalisation
+from engram.learning.models.layers import Halving, channels_last, normalisation
 from engram.spec.parameters import CnnParameters
 
 
@@ -28,7 +28,7 @@ def cnn(shape: tuple[int, int, int], parameters: CnnParameters) -> nn.Module:
             nn.Conv2d(channels, width_out, kernel_size=3, padding=1),
             normalisation(parameters.norm, width_out),
             # ReLU after pooling gives the same values as before it, on a quarter of the pixels.
-            nn.MaxPool2d(2),
+            Halving(),
             nn.ReLU(),
         ]
         channels, height, width = width_out, height // 2, width // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from engram.errors import ConfigurationError
-from engram.learning.models.layers import channels_last, normalisation
+from engram.learning.models.layers import Halving, channels_last, normalisation
 from engram.spec.parameters import LeNet5Parameters
 
 FEATURES = 84
@@ -28,11 +28,11 @@ def lenet5(shape: tuple[int, int, int], parameters: LeNet5Parameters) -> nn.Modu
     network = nn.Sequential(
         nn.Conv2d(channels, 6, kernel_size=5, padding=first),
         normalisation(parameters.norm, 6),
-        nn.MaxPool2d(2),
+        Halving(),
         nn.ReLU(),
         nn.Conv2d(6, 16, kernel_size=5, padding=second),
         normalisation(parameters.norm, 16),
-        nn.MaxPool2d(2),
+        Halving(),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(16 * rows * columns, 120),

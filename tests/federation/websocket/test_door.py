@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 import threading
@@ -102,6 +103,49 @@ def test_a_place_that_cannot_be_had_is_said() -> None:
     with pytest.raises(OSError, match="assign requested address") as caught:
         open_door("192.0.2.1", 0, 1)
     assert type(cannot_listen("192.0.2.1", 0, caught.value)) is ConfigurationError
+
+
+def test_a_small_message_does_not_wait_for_the_last_one_to_be_acknowledged(callers: Call) -> None:
+    """Nagle's algorithm is off for whoever comes in by the door, as asyncio has it for its own sockets."""
+
+    async def main() -> int:
+        inside: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda reader, writer: inside.set_result(writer), sock=open_door("127.0.0.1", 0, 1)
+        )
+        async with server:
+            callers(server.sockets[0].getsockname()[1], 1)
+            writer = await asyncio.wait_for(inside, 20)
+            found: int = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            await writer.wait_closed()
+        return found
+
+    assert asyncio.run(main()) != 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_who_comes_while_a_server_closes_is_shown_out(
+    callers: Call, tmp_path: Path, secure: bool, turns: int
+) -> None:
+    """Whichever turn of the event loop it comes in: Python 3.11 forgets a connection in one of them."""
+    tls = server_context(*Authority(tmp_path / "pki").issue()) if secure else None
+
+    async def main() -> socket.socket:
+        door = open_door("127.0.0.1", 0, 1)
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), sock=door, ssl=tls)
+        (caller,) = callers(door.getsockname()[1], 1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await door.shut()
+        server.close()
+        await door.empty()
+        return caller
+
+    caller = asyncio.run(main())
+    with contextlib.suppress(ConnectionResetError):  # the kernel's, for who was not accepted yet
+        assert caller.recv(1) == b""
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
