@@ -17,6 +17,7 @@ from benchmarks.federation_load.core import simulated
 from benchmarks.federation_load.limit import limit_seconds, loopback_bytes_per_second
 from benchmarks.federation_load.rows import HEADER, Row, line_of
 from benchmarks.federation_load.superlink import superlink
+from engram.run.facts import environment
 
 ENVIRONMENT = running.ROOT / ".venv-peers"
 ROUNDS = {62_000: 40, 1_000_000: 20, 11_200_000: 8}
@@ -110,7 +111,8 @@ def main() -> int:
     sizes = {size: rounds for size, rounds in wanted.items() if options.only in (None, size)}
     volume = 1 << 28 if options.quick else 1 << 29
     rate, unpaced = loopback_bytes_per_second(volume), loopback_bytes_per_second(volume, unpaced=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    here = environment("websocket", "")
+    machine = f"{here.cpu} ({platform.machine()}, {here.cores} cores), Python {here.python}"
     print(f"{machine}; loopback {rate / 1e9:.2f} GB/s in 1 MiB writes, {unpaced / 1e9:.2f} GB/s unpaced")
     print(f"\n{HEADER}")
     rows = []
