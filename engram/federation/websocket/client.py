@@ -280,12 +280,12 @@ class _Link:
         self._contact = time.monotonic()
 
     async def _beat(self, uplink: Uplink, period: asyncio.Queue[float]) -> None:
-        """Beat as often as the welcome says, from then on."""
+        """Beat at the welcome and then as often as it says, so that a short run shows its memory, too."""
         seconds = await period.get()
         while True:
-            await asyncio.sleep(seconds)
             beat = self.beat
             uplink.put(Heartbeat(beat.state, beat.progress, beat.loss, resident_bytes(), gpu_bytes()))
+            await asyncio.sleep(seconds)
 
     async def _probe(self, peer: ClientStream) -> None:
         """Raise TimeoutError when nothing comes back any more, though the kernel sees nothing wrong.

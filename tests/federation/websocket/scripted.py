@@ -31,12 +31,13 @@ class Talk:
         self.connection.send(self._encoder.encode(message).join())
 
     def hear(self) -> Up:
-        return self._decoder.decode(self.connection.recv(timeout=10, decode=False))
-
-    def hear_but_beats(self) -> Up:
-        while isinstance(message := self.hear(), Heartbeat):
+        """Return the next message that is no heartbeat: those come whenever they are due."""
+        while isinstance(message := self.hear_any(), Heartbeat):
             pass
         return message
+
+    def hear_any(self) -> Up:
+        return self._decoder.decode(self.connection.recv(timeout=10, decode=False))
 
     def cut(self) -> None:
         """Break the connection without a word."""

@@ -180,6 +180,21 @@ def test_what_the_aggregator_asks_for_but_nobody_holds_is_said_with_a_new_hello(
         assert work(learner, url) == "complete"
 
 
+def test_the_first_heartbeat_comes_with_the_welcome(learner: Any) -> None:
+    """A run that is over before the next one is due has shown its workers' memory all the same."""
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        talk.say(welcome(heartbeat_seconds=3600))
+        beat = talk.hear_any()
+        assert isinstance(beat, Heartbeat)
+        assert beat.memory_bytes > 1_000_000
+        talk.say(Finish("complete"))
+
+    with aggregator(script) as url:
+        work(learner, url)
+
+
 def test_heartbeats_go_on_while_a_step_takes_long(learner: Any, train: MakeTrain) -> None:
     beaten = threading.Event()
     learner.on_train = lambda order: beaten.wait(10)
@@ -189,11 +204,11 @@ def test_heartbeats_go_on_while_a_step_takes_long(learner: Any, train: MakeTrain
         talk.say(welcome(heartbeat_seconds=0.01))
         talk.say(train())
         for _ in range(3):
-            beat = talk.hear()
+            beat = talk.hear_any()
             assert isinstance(beat, Heartbeat)
             assert beat.memory_bytes > 1_000_000
         beaten.set()
-        assert isinstance(talk.hear_but_beats(), Update)
+        assert isinstance(talk.hear(), Update)
         talk.say(Finish("complete"))
 
     with aggregator(script) as url:
@@ -214,9 +229,9 @@ def test_heartbeats_go_on_while_a_step_holds_the_processor(learner: Any, train: 
         talk.say(welcome(heartbeat_seconds=0.01))
         talk.say(train())
         for _ in range(3):
-            assert isinstance(talk.hear(), Heartbeat)
+            assert isinstance(talk.hear_any(), Heartbeat)
         beaten.set()
-        assert isinstance(talk.hear_but_beats(), Update)
+        assert isinstance(talk.hear(), Update)
         talk.say(Finish("complete"))
 
     with aggregator(script) as url:
@@ -276,7 +291,7 @@ def test_a_round_that_was_closed_without_a_slow_worker_is_given_up_for_the_next(
         talk.say(train(2))
         talk.connection.ping().wait(10)
         closed.set()
-        update = talk.hear_but_beats()
+        update = talk.hear()
         assert isinstance(update, Update)
         assert (update.task, update.round) == (1, 2)
         talk.say(Finish("complete"))
