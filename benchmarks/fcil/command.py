@@ -35,7 +35,7 @@ QUICK, QUICK_VARIANTS, QUICK_SEEDS = "digits", "finetune;replay", (0, 1)
 
 PROGRAM = "python benchmarks/fashion_fcil_20.py"
 FACTS = {"engram", "python", "torch", "numpy", "platform", "cpu", "cores"}
-PLACES = ("--keep", "--data", "--json", "--page", "--made-by")
+PLACES = ("--keep", "--data", "--json", "--page")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,6 +215,8 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
 def _without_places(words: Sequence[str]) -> list[str]:
     """Return a command without folders of this machine, which are nothing to others."""
     found = list(words)
+    if "--made-by" in found:
+        found[found.index("--made-by") + 1] = "DIR"
     for option in PLACES:
         if option in found:
             place = found.index(option)
