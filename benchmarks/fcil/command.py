@@ -197,7 +197,7 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     here = environment("in-process", "").model_dump(include=FACTS)
     this = {
-        "command": shlex.join(_without_places(["python", *sys.argv])),
+        "command": shlex.join(without_places(["python", *sys.argv])),
         "cpu": here["cpu"],
         "time": now,
         "seconds": round(time.monotonic() - started),
@@ -212,16 +212,22 @@ def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> di
     }
 
 
-def _without_places(words: Sequence[str]) -> list[str]:
+def without_places(words: Sequence[str]) -> list[str]:
     """Return a command without folders of this machine, which are nothing to others."""
-    found = list(words)
+    found = [word for whole in words for word in _halves(whole)]
     if "--made-by" in found:
         found[found.index("--made-by") + 1] = "DIR"
     for option in PLACES:
         if option in found:
             place = found.index(option)
             del found[place : place + 2]
-    return [word for word in found if not word.startswith(tuple(f"{option}=" for option in PLACES))]
+    return found
+
+
+def _halves(word: str) -> list[str]:
+    """Return --option=value as two words, where that is a folder."""
+    option, _, value = word.partition("=")
+    return [option, value] if option in (*PLACES, "--made-by") and value else [word]
 
 
 def _described(variant: Variant) -> dict[str, Any]:

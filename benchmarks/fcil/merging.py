@@ -66,8 +66,11 @@ def confirmed(benchmark: Benchmark, rows: Sequence[Row], run: Run, earlier: Run 
         if cell is not None:
             today[row.algorithm].append((row, cell))
     cells = [cell for own in today.values() for _, cell in _ends(own)]
-    again = run(cells) if cells else {}
-    before = {row.key: row for row in found.stale} if earlier is None else earlier(cells) if cells else {}
+    again: Mapping[Key, Row] = {}
+    before: Mapping[Key, Row] = {row.key: row for row in found.stale}
+    if cells:
+        again = run(cells)
+        before = earlier(cells) if earlier is not None else before
     stay = list(found.fresh)
     for name, own in today.items():
         same = all(_alike(row, again[row.key], before.get(row.key)) for row, _ in _ends(own))

@@ -260,9 +260,7 @@ async def serve(
                 await hub.linger()
                 await hub.part(1000, "the run is over")
         finally:
-            await door.shut()
-            server.close()
-            await door.empty()
+            await door.close_with(server)
             await server.wait_closed()
     finally:
         hub.close()

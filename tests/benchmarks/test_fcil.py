@@ -17,7 +17,7 @@ import pytest
 from benchmarks.fcil import merging, running
 from benchmarks.fcil.cells import Cell, Key, cells_of
 from benchmarks.fcil.code import closure, code_digest, digest_of
-from benchmarks.fcil.command import main
+from benchmarks.fcil.command import main, without_places
 from benchmarks.fcil.rows import Row, load, save
 from benchmarks.fcil.running import Piece, pieces
 from benchmarks.fcil.variants import (
@@ -270,6 +270,11 @@ def test_the_code_of_another_checkout_makes_runs(tmp_path: Path) -> None:
     assert rows[0].code == cell.code
     assert rows[1].code == code_digest("replay", other) != cell.code
     assert rows[1].matrix != rows[0].matrix
+
+
+def test_no_folder_of_this_machine_gets_into_a_file() -> None:
+    words = ["python", "it.py", "--keep", "/a", "--confirm", "--made-by=/b", "--json=/c", "--only", "x=y"]
+    assert without_places(words) == ["python", "it.py", "--confirm", "--made-by", "DIR", "--only", "x=y"]
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:

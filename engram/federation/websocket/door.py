@@ -14,7 +14,7 @@ import errno
 import logging
 import resource
 import socket
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.asyncio.connection import Connection
 
@@ -29,6 +29,14 @@ LOOKS, LOOK_SECONDS = 400, 0.005
 """How often, and after which time, it is looked whether strangers who are shown out have left."""
 
 log = logging.getLogger(__name__)
+
+
+class Closable(Protocol):
+    """What an event loop serves connections with."""
+
+    def close(self) -> None:
+        """Take no connection any more."""
+        ...
 
 
 class Door(socket.socket):
@@ -59,23 +67,21 @@ class Door(socket.socket):
         self._outside[number] = accepted
         return accepted, address
 
-    async def shut(self) -> None:
-        """Let nobody come any more; to be awaited before a server is closed.
+    async def close_with(self, server: Closable) -> None:
+        """Close the server that listens here, and see everybody leave who was not let in.
 
-        Who has come just now is a task that has not begun. Python 3.11 leaves such a connection open and
-        unread when its server is closed first.
+        Who has come just now is a task that has not begun: Python 3.11 leaves such a connection open and
+        unread when its server closes first. Who is in the middle of a TLS handshake is known to the event
+        loop alone, which must not end before.
         """
         self._shut = True
-        await asyncio.sleep(0)
-
-    async def empty(self) -> None:
-        """Show everybody out who stands before it, and see them leave.
-
-        Who is in the middle of a TLS handshake is known to the event loop alone, which must not end before.
-        """
-        for one in self._outside.values():
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            server.close()
+            for one in self._outside.values():
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
         for _ in range(LOOKS):
             if all(one.fileno() < 0 for one in self._outside.values()):
                 break

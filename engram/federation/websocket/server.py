@@ -58,9 +58,7 @@ async def serve(
             if aggregator.outcome is None or aggregator.outcome.reason != "suspended":
                 await hub.drain()
         finally:
-            await door.shut()
-            server.close()
-            await door.empty()
+            await door.close_with(server)
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await server.wait_closed()

@@ -138,9 +138,7 @@ def test_who_comes_while_a_server_closes_is_shown_out(
         (caller,) = callers(door.getsockname()[1], 1)
         for _ in range(turns):
             await asyncio.sleep(0)
-        await door.shut()
-        server.close()
-        await door.empty()
+        await door.close_with(server)
         return caller
 
     caller = asyncio.run(main())
