@@ -34,7 +34,8 @@ QUICK, QUICK_VARIANTS, QUICK_SEEDS = "digits", "finetune;replay", (0, 1)
 """Less than a minute: is everything in place?"""
 
 PROGRAM = "python benchmarks/fashion_fcil_20.py"
-FACTS = {"engram", "python", "torch", "numpy", "platform", "cpu", "cores"}
+FACTS = {"engram", "python", "torch", "numpy", "platform", "cores"}
+"""Of the machine that wrote a file last; the processor is in the rows."""
 PLACES = ("--keep", "--data", "--json", "--page")
 
 
@@ -55,7 +56,12 @@ def parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write the rows; FILE's other rows stay")
     add("--page", type=Path, metavar="FILE", help="put tables into FILE, figures into images/ beside it")
     add("--jobs", type=int, default=2, help="runs at a time; default: %(default)s")
-    add("--drop-stale", action="store_true", help="drop rows of FILE that other code made")
+    add(
+        "--drop-stale",
+        action="store_true",
+        help="drop rows of FILE that other code or versions made, or another processor where they would be "
+        "compared with those that are run",
+    )
     add(
         "--confirm",
         action="store_true",
@@ -67,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="with --confirm: a checkout of the code that made the rows of FILE, which then makes the two "
-        "runs, too; for a processor or versions other than FILE's. Nothing else is run",
+        "runs, too; for a processor or versions other than the rows'. Nothing else is run",
     )
     add("--list", action="store_true", help="list the variants and end")
     return found
@@ -82,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cells = _cells(options, benchmark)
     before, old = load(options.json) if options.json else ({}, [])
     _check(options, benchmark, cells, before, old)
+    if options.drop_stale and merging.other_versions(before, environment("", ""), running.VERSIONS):
+        before, old = {}, []
     started = time.monotonic()
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         rows = _rows(options, Path(folder).resolve(), cells, before, old, started)
@@ -120,12 +128,15 @@ def _rows(
             cells = []
         known = {row.key for row in stay}
         cells = [cell for cell in cells if cell.key not in known]
+        stay = merging.beside(stay, {cell.key for cell in cells}, environment("", "").cpu)
         lost = {row.key for row in old} - known - {cell.key for cell in cells}
         if lost and not options.drop_stale:
             names = "; ".join(sorted({key[1] for key in lost}))
             raise SystemExit(f"rows of other code that were not confirmed: {names}. Run them, too (--only)")
     else:
-        stay = merging.kept(cells[0].benchmark, old, {cell.key for cell in cells}, drop=options.drop_stale)
+        wanted = {cell.key for cell in cells}
+        cpu = environment("", "").cpu
+        stay = merging.kept(cells[0].benchmark, old, wanted, cpu, drop=options.drop_stale)
 
     def write(found: Mapping[Key, Row]) -> None:
         if options.json is not None:
@@ -187,25 +198,31 @@ def _check(
         raise SystemExit("--made-by is for --confirm, without --drop-stale")
     if options.made_by is not None and not (options.made_by / "engram/learning").is_dir():
         raise SystemExit(f"--made-by {options.made_by} holds no checkout of engram")
-    if not options.drop_stale and options.made_by is None:
-        merging.check_machine(before, environment("", ""), running.SAME)
+    here = environment("", "")
+    if options.made_by is not None or options.drop_stale:
+        return
+    merging.check_versions(before, here, running.VERSIONS)
+    if options.confirm:
+        known = {row.key for row in old}
+        merging.check_confirmable(benchmark, old, here.cpu)
+        merging.check_processor(old, {cell.key for cell in cells} - known, here.cpu)
 
 
 def _facts(before: Mapping[str, Any], rows: Sequence[Row], started: float) -> dict[str, Any]:
     """Return what the file says beside its rows; `history` has the commands that made it."""
     benchmark = rows[0].benchmark
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    here = environment("in-process", "").model_dump(include=FACTS)
+    here = environment("in-process", "")
     this = {
         "command": shlex.join(without_places(["python", *sys.argv])),
-        "cpu": here["cpu"],
+        "cpu": here.cpu,
         "time": now,
         "seconds": round(time.monotonic() - started),
     }
     names = {row.algorithm for row in rows}
     return {
         "command": f"{PROGRAM} --benchmark {benchmark}",
-        **here,
+        **here.model_dump(include=FACTS),
         "time": now,
         "history": [*before.get("history", []), this],
         "variants": {variant.name: _described(variant) for variant in VARIANTS if variant.name in names},

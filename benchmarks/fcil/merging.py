@@ -5,6 +5,8 @@ unnoticed. The command refuses to start with them, unless it is told to drop the
 two runs of each variant are made anew, and all its rows stay when both give the same accuracy matrix, bit for
 bit. Runs are deterministic, so a change of code that changes an algorithm's arithmetic shows there. Another
 processor gives other last digits; there both codes make these runs, the rows' and today's.
+
+For the same reason rows whose differences are taken, those of a group of variants, are of one processor.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 from benchmarks.fcil.cells import Cell, Key
 from benchmarks.fcil.rows import Row
-from benchmarks.fcil.variants import VARIANTS, Benchmark
+from benchmarks.fcil.variants import VARIANTS, Benchmark, group_of
 from engram.errors import ConfigurationError
 
 Run = Callable[[Sequence[Cell]], Mapping[Key, Row]]
@@ -38,19 +40,28 @@ def held(benchmark: Benchmark, rows: Iterable[Row]) -> Held:
     return Held(tuple(fresh), tuple(stale))
 
 
-def kept(benchmark: Benchmark, rows: Sequence[Row], wanted: set[Key], *, drop: bool) -> list[Row]:
-    """Return the rows that stay beside those of `wanted`, which are run anew.
+def kept(benchmark: Benchmark, rows: Sequence[Row], wanted: set[Key], cpu: str, *, drop: bool) -> list[Row]:
+    """Return the rows that stay beside those of `wanted`, which are run anew on the processor `cpu`.
 
-    Raises SystemExit that names the variants of stale rows, unless `drop`.
+    Raises SystemExit that names the variants of stale rows and of rows of another processor, unless `drop`.
     """
     found = held(benchmark, [row for row in rows if row.key not in wanted])
+    if not drop:
+        check_processor(found.fresh, wanted, cpu)
     if found.stale and not drop:
-        names = "; ".join(sorted({row.algorithm for row in found.stale}))
         raise SystemExit(
             f"the file holds {len(found.stale)} rows of another version of the code or of the variants: "
-            f"{names}. Run these again, too (--only), or add --confirm or --drop-stale (see --help)"
+            f"{_names(found.stale)}. Run these again, too (--only), or add --confirm or --drop-stale (see "
+            "--help)"
         )
-    return list(found.fresh)
+    return beside(found.fresh, wanted, cpu)
+
+
+def beside(rows: Iterable[Row], wanted: set[Key], cpu: str) -> list[Row]:
+    """Return the rows that may stand beside runs of `wanted` on the processor `cpu`."""
+    rows = list(rows)
+    others = {row.key for row in _elsewhere(rows, wanted, cpu)}
+    return [row for row in rows if row.key not in others]
 
 
 def confirmed(benchmark: Benchmark, rows: Sequence[Row], run: Run, earlier: Run | None = None) -> list[Row]:
@@ -94,14 +105,51 @@ def cell_of(benchmark: Benchmark, row: Row) -> Cell | None:
     return cell
 
 
-def check_machine(facts: Mapping[str, Any], here: Any, same: Sequence[str]) -> None:
-    """Refuse to add to a file that was measured with other versions or on another processor."""
-    for key in same:
-        if key in facts and facts[key] != getattr(here, key):
-            raise SystemExit(
-                f"the file was measured with {key} {facts[key]}, here it is {getattr(here, key)}: "
-                "write into another file, or start over with --drop-stale"
-            )
+def check_versions(facts: Mapping[str, Any], here: Any, same: Sequence[str]) -> None:
+    """Refuse to add to a file that was measured with other versions."""
+    for key in other_versions(facts, here, same):
+        raise SystemExit(
+            f"the file was measured with {key} {facts[key]}, here it is {getattr(here, key)}: "
+            "write into another file, or start over with --drop-stale"
+        )
+
+
+def other_versions(facts: Mapping[str, Any], here: Any, same: Sequence[str]) -> list[str]:
+    """Return which of the facts `same` a file has otherwise than `here`."""
+    return [key for key in same if key in facts and facts[key] != getattr(here, key)]
+
+
+def check_processor(rows: Iterable[Row], wanted: set[Key], cpu: str) -> None:
+    """Refuse to put runs of `wanted` on `cpu` beside rows of another processor, of the same group."""
+    others = _elsewhere(rows, wanted, cpu)
+    if others:
+        raise SystemExit(
+            f"{len(others)} rows that these runs are compared with were measured on {others[0].cpu}, here it "
+            f"is {cpu}: {_names(others)}. Run these again, too (--only, --ratios), or write into another "
+            "file, or drop them (--drop-stale)"
+        )
+
+
+def check_confirmable(benchmark: Benchmark, rows: Iterable[Row], cpu: str) -> None:
+    """Refuse to compare matrices of other code with those of runs on another processor."""
+    others = [row for row in held(benchmark, rows).stale if row.cpu != cpu]
+    if others:
+        raise SystemExit(
+            f"rows to be confirmed were measured on {others[0].cpu}, here it is {cpu}: {_names(others)}. Add "
+            "--made-by with a checkout of the code that made them, or drop them (--drop-stale)"
+        )
+
+
+def _elsewhere(rows: Iterable[Row], wanted: set[Key], cpu: str) -> list[Row]:
+    """Return the rows of another processor that are in a group of `wanted` and not of `wanted` themselves."""
+    groups = {group_of(algorithm) for _, algorithm, _, _ in wanted}
+    return [
+        row for row in rows if row.cpu != cpu and row.key not in wanted and group_of(row.algorithm) in groups
+    ]
+
+
+def _names(rows: Iterable[Row]) -> str:
+    return "; ".join(sorted({row.algorithm for row in rows}))
 
 
 def _is_fresh(benchmark: Benchmark, row: Row) -> bool:

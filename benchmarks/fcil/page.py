@@ -17,6 +17,8 @@ from engram.report.formats import MINUS, duration, number, share
 from engram.report.leaderboard import Statistic
 
 NOTHING = "-"
+ELSEWHERE = "†"
+"""Marks what was measured on another processor than most of a table."""
 
 
 def markers(benchmark: str) -> tuple[str, str]:
@@ -62,11 +64,18 @@ def shown(page: str, benchmark: str) -> str:
 def _head(facts: Mapping[str, Any], table: Table) -> str:
     seeds = sorted({row.seed for row in table.rows})
     spent = math.fsum(row.cpu_seconds or 0.0 for row in table.rows)
-    return (
+    usual, *others = table.processors
+    text = (
         f"By `{facts['command']}`: {len(table.rows)} runs, seeds {', '.join(map(str, seeds))},\n"
-        f"{duration(spent)} of processor time on {facts['cpu']} ({facts['cores']} cores), engram "
+        f"{duration(spent)} of processor time on {usual} ({facts['cores']} cores), engram "
         f"{facts['engram']},\nPython {facts['python']}, PyTorch {facts['torch']}, finished {facts['time']}."
     )
+    for cpu in others:
+        text += (
+            f"\nOn {cpu}: {'; '.join(table.processors[cpu])}.\n"
+            f"Their CPU seconds, marked {ELSEWHERE}, are not to be compared with the others'."
+        )
+    return text
 
 
 def _titled(title: str, lines: Sequence[str]) -> str:
@@ -123,7 +132,8 @@ def _trades(table: Table) -> list[str]:
                 table.mean(variant, ratio, "cpu_seconds"),
             )
             cells = [share(ratio, 0), variant, *(_share(figure) for figure in figures)]
-            cells += [_plain(megabytes, 1e6), _plain(seconds, 1.0), str(len(table.of(variant, ratio)))]
+            mark = f" {ELSEWHERE}" if table.elsewhere(variant, ratio) else ""
+            cells += [_plain(megabytes, 1e6), _plain(seconds, 1.0) + mark, str(len(table.of(variant, ratio)))]
             body.append(cells)
     return _grid(head, body)
 

@@ -40,6 +40,8 @@ class Row:
     code: str
     matrix: str
     """Digest of the accuracy matrix: equal for runs that were equal bit for bit."""
+    cpu: str
+    """The processor: another one gives other last digits and other times."""
 
     @property
     def key(self) -> Key:
@@ -66,6 +68,7 @@ def row_of(cell: Cell, record: Record, code: str) -> Row:
         job=cell.digest(),
         code=code,
         matrix=_digest(matrix.dump()),
+        cpu=record.environment.cpu,
     )
 
 

@@ -26,8 +26,10 @@ from engram.report.record import Environment, Record
 from engram.run.facts import environment
 from engram.spec import parse_job
 
-SAME = ("python", "torch", "numpy", "cpu")
-"""Facts that must be equal for runs to stand in one table: other ones give other last digits and times."""
+VERSIONS = ("python", "torch", "numpy")
+"""Facts that must be equal for runs to stand in one file: other ones give other last digits and times."""
+SAME = (*VERSIONS, "cpu")
+"""Those that must be for a run to be found again."""
 
 LARGEST = 40
 """Cells of a grid: results are written after each, and a change of code under a grid costs no more."""
@@ -62,11 +64,10 @@ def pieces(cells: Sequence[Cell]) -> list[Piece]:
     """Return the cells in grids of one label ratio and up to `LARGEST` cells, or one variant with more."""
     missing: dict[tuple[str, float, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        settings = json.dumps(dict(cell.variant.settings), sort_keys=True)
-        missing[settings, cell.ratio, cell.variant.name].append(cell)
+        missing[cell.variant.group, cell.ratio, cell.variant.name].append(cell)
     alike: dict[tuple[str, float, tuple[int, ...]], list[list[Cell]]] = defaultdict(list)
-    for (settings, ratio, _), own in missing.items():
-        alike[settings, ratio, tuple(sorted(cell.seed for cell in own))].append(own)
+    for (group, ratio, _), own in missing.items():
+        alike[group, ratio, tuple(sorted(cell.seed for cell in own))].append(own)
     found: list[Piece] = []
     for (_, _, seeds), variants in alike.items():
         step = max(1, LARGEST // len(seeds))
@@ -131,7 +132,7 @@ def run(
 
 
 def same_machine(one: Environment, other: Environment) -> bool:
-    """Return whether figures of the two may stand in one table."""
+    """Return whether runs of the two come out the same."""
     return all(getattr(one, key) == getattr(other, key) for key in SAME)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,20 @@ class Table:
         names = {row.algorithm for row in self.rows}
         return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
+    @property
+    def processors(self) -> dict[str, list[str]]:
+        """Processors with the variants that they ran, first the one with the most rows."""
+        counts = Counter(row.cpu for row in self.rows)
+        return {
+            cpu: [name for name in self.variants if any(row.cpu == cpu for row in self._named(name))]
+            for cpu, _ in counts.most_common()
+        }
+
+    def elsewhere(self, variant: str, ratio: float) -> bool:
+        """Return whether rows of a variant were measured on another processor than most of the table."""
+        usual = next(iter(self.processors), "")
+        return any(row.cpu != usual for row in self.of(variant, ratio))
+
     def of(self, variant: str, ratio: float) -> list[Row]:
         """Return the rows of a variant at a label ratio, by seed."""
         found = [row for row in self.rows if (row.algorithm, row.label_ratio) == (variant, ratio)]
@@ -94,6 +109,9 @@ class Table:
         """Return how far `ours` is above what closes `share` of that gap."""
         ends = self._ends(ratio, ours)
         return None if ends is None else beyond(*ends, share)
+
+    def _named(self, variant: str) -> list[Row]:
+        return [row for row in self.rows if row.algorithm == variant]
 
     def _ends(self, ratio: float, ours: str) -> tuple[Runs, Runs, Runs] | None:
         """Return the runs of `ours` and of both ends of the gap; None when one was not measured."""

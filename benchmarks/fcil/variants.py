@@ -5,6 +5,7 @@ A variant whose algorithm this version of engram does not have is left out, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,11 @@ class Variant:
     def known(self) -> bool:
         """Whether this version of engram has the algorithm."""
         return self.algorithm in ALGORITHMS
+
+    @property
+    def group(self) -> str:
+        """What variants have in common whose differences are taken: the fields other than the algorithm."""
+        return json.dumps(dict(self.settings), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,11 @@ VARIANTS = (
 def benchmark_called(name: str) -> Benchmark:
     """Return the benchmark of that name."""
     return next(benchmark for benchmark in BENCHMARKS if benchmark.name == name)
+
+
+def group_of(name: str) -> str | None:
+    """Return the group of the variant of that name; None when the table has no such variant any more."""
+    return next((variant.group for variant in VARIANTS if variant.name == name), None)
 
 
 def chosen(names: Sequence[str], variants: Sequence[Variant] = VARIANTS) -> list[Variant]:

@@ -27,6 +27,7 @@ def row(variant: str, seed: int, accuracy: float, ratio: float = 0.2, **changes:
         job="job",
         code="code",
         matrix="matrix",
+        cpu="a processor",
     )
     return replace(found, **changes)
 

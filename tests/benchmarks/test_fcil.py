@@ -147,15 +147,15 @@ class TestMerging:
 
     def test_rows_of_today_stay_beside_those_that_are_run(self) -> None:
         old = [self.today(REPLAY, 0), self.today(ICARL, 0)]
-        assert merging.kept(FASHION, old, {old[1].key}, drop=False) == [old[0]]
+        assert merging.kept(FASHION, old, {old[1].key}, "a processor", drop=False) == [old[0]]
 
     @pytest.mark.parametrize("change", [{"job": "other"}, {"code": "other"}, {"algorithm": "gone"}])
     def test_others_are_refused_by_name_or_dropped(self, change: Mapping[str, Any]) -> None:
         stale = replace(self.today(REPLAY, 0), **change)
         with pytest.raises(SystemExit, match=rf"1 rows of another version.*{stale.algorithm}"):
-            merging.kept(FASHION, [stale], set(), drop=False)
-        assert merging.kept(FASHION, [stale], set(), drop=True) == []
-        assert merging.kept(FASHION, [stale], {stale.key}, drop=False) == []
+            merging.kept(FASHION, [stale], set(), "a processor", drop=False)
+        assert merging.kept(FASHION, [stale], set(), "a processor", drop=True) == []
+        assert merging.kept(FASHION, [stale], {stale.key}, "a processor", drop=False) == []
 
     @pytest.mark.parametrize(("now", "stay"), [("matrix", 3), ("another", 0)])
     def test_two_equal_matrices_confirm_a_variant(self, now: str, stay: int) -> None:
@@ -193,14 +193,32 @@ class TestMerging:
         found = merging.confirmed(FASHION, old, run, earlier)
         assert found == [self.today(REPLAY, seed) for seed in range(3)][:stay]
 
-    def test_another_processor_is_another_file(self) -> None:
+    def test_other_versions_are_another_file(self) -> None:
         class Here:
-            cpu, torch = "this one", "2.5"
+            python, torch = "3.11", "2.5"
 
-        merging.check_machine({"cpu": "this one", "torch": "2.5"}, Here, ("cpu", "torch"))
-        merging.check_machine({}, Here, ("cpu", "torch"))
-        with pytest.raises(SystemExit, match="measured with cpu that one, here it is this one"):
-            merging.check_machine({"cpu": "that one"}, Here, ("cpu", "torch"))
+        merging.check_versions({"python": "3.11", "torch": "2.5"}, Here, ("python", "torch"))
+        merging.check_versions({}, Here, ("python", "torch"))
+        with pytest.raises(SystemExit, match=r"measured with torch 2.4, here it is 2.5"):
+            merging.check_versions({"torch": "2.4"}, Here, ("python", "torch"))
+
+    def test_what_is_compared_is_of_one_processor(self) -> None:
+        """replay beside icarl is; a model with another norm, whose rows nobody subtracts, may not be."""
+        (batch,) = chosen(["fedlwf, BatchNorm"])
+        old = [self.today(REPLAY, 0), self.today(ICARL, 0), self.today(batch, 0)]
+        wanted = {old[0].key}
+        with pytest.raises(SystemExit, match=r"^1 rows .* on a processor, here it is another: icarl\."):
+            merging.kept(FASHION, old, wanted, "another", drop=False)
+        assert merging.kept(FASHION, old, wanted, "another", drop=True) == [old[2]]
+        assert merging.kept(FASHION, old, {old[0].key, old[1].key}, "another", drop=False) == [old[2]]
+        assert merging.kept(FASHION, old, wanted, "a processor", drop=False) == old[1:]
+
+    def test_matrices_of_another_processor_confirm_nothing(self) -> None:
+        fresh, stale = self.today(REPLAY, 0), replace(self.today(ICARL, 0), code="older")
+        merging.check_confirmable(FASHION, [fresh], "another")
+        merging.check_confirmable(FASHION, [fresh, stale], "a processor")
+        with pytest.raises(SystemExit, match=r"a processor, here it is another: icarl\. Add --made-by"):
+            merging.check_confirmable(FASHION, [fresh, stale], "another")
 
     def test_a_file_is_read_as_it_was_written_whatever_the_order(self, tmp_path: Path) -> None:
         file = tmp_path / "rows.json"
@@ -305,5 +323,36 @@ def test_what_would_spoil_results_is_refused_before_anything_runs(
 ) -> None:
     file = tmp_path / "rows.json"
     save(file, {"command": "this"}, [row("replay", 0, 0.7)])
+    before = file.read_text()
     with pytest.raises(SystemExit, match=words):
         main([option.format(file=file) for option in options])
+    assert file.read_text() == before
+
+
+def test_a_file_of_another_processor_is_not_added_to_and_may_be_started_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is run: what a row becomes is in other tests."""
+    asked: list[list[str]] = []
+
+    def run(folder: Path, cells: Sequence[Cell], **options: Any) -> dict[Key, Row]:
+        asked.append(sorted({cell.variant.name for cell in cells}))
+        return {cell.key: row(cell.variant.name, cell.seed, 0.6, code=cell.code) for cell in cells}
+
+    monkeypatch.setattr(running, "run", run)
+    file = tmp_path / "rows.json"
+    cell = Cell(FASHION, ICARL, 0.2, 0)
+    old = row("icarl", 0, 0.7, job=cell.digest(), code=cell.code, cpu="of another make")
+    save(file, {"command": "this"}, [old])
+    options = ["--json", str(file), "--ratios", "0.2", "--seeds", "0", "--only"]
+    for more in ([], ["--confirm"]):
+        with pytest.raises(SystemExit, match="measured on of another make, here it is"):
+            main([*options, "replay", *more])
+    assert asked == []
+    main([*options, "fedlwf, BatchNorm"])
+    assert [one.algorithm for one in load(file)[1]] == ["fedlwf, BatchNorm", "icarl"]
+    main([*options, "replay", "--drop-stale"])
+    assert "icarl" not in {one.algorithm for one in load(file)[1]}
+    save(file, {"command": "this", "torch": "1.0"}, [old])
+    main([*options, "fedlwf, BatchNorm", "--drop-stale"])
+    assert [one.algorithm for one in load(file)[1]] == ["fedlwf, BatchNorm"]

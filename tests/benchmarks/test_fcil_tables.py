@@ -86,7 +86,6 @@ class TestTables:
     def test_the_page_shows_means_errors_n_differences_and_verdicts(self, tmp_path: Path) -> None:
         facts = {
             "command": "python benchmarks/fashion_fcil_20.py",
-            "cpu": "a processor",
             "cores": 2,
             "engram": "0.1",
             "python": "3.11",
@@ -113,6 +112,15 @@ class TestTables:
         with pytest.raises(SystemExit, match="no place for the figures"):
             page.write(file, "digits", text)
 
+    def test_rows_of_another_processor_are_named_and_their_seconds_marked(self) -> None:
+        there = [row("finetune, BatchNorm", seed, 0.2, cpu="another") for seed in range(2)]
+        facts = dict.fromkeys(("command", "cores", "engram", "python", "torch", "time"), "")
+        text = page.section(facts, [*rows("replay", 0.7, 0.7, 0.7), *there], FASHION.name, [])
+        assert "50.0 s of processor time on a processor" in text
+        assert "On another: finetune, BatchNorm.\nTheir CPU seconds, marked †, are not to be compared" in text
+        assert "| 2.0 | 10.0 † | 2 |" in text
+        assert "| 2.0 | 10.0 | 3 |" in text
+
     def test_a_gap_within_its_own_noise_has_no_share_and_the_page_says_how_large_it_is(self) -> None:
         """Gaps of .00, .01 and .02 to icarl, the better baseline: 1.0 point, error .58."""
         narrow = Table(
@@ -130,7 +138,7 @@ class TestTables:
     def test_other_splits_are_said_in_the_table_and_not_averaged(self) -> None:
         foreign = [row("semifci", seed, 0.9, split="elsewhere") for seed in range(3)]
         text = page.section(
-            dict.fromkeys(("command", "cpu", "cores", "engram", "python", "torch", "time"), ""),
+            dict.fromkeys(("command", "cores", "engram", "python", "torch", "time"), ""),
             [*rows("replay", 0.7, 0.7, 0.7), *foreign],
             FASHION.name,
             [],
