@@ -107,10 +107,7 @@ benchmark: install ## Every algorithm at five label ratios with five seeds (hour
 benchmark-reference: install ## Accuracy and forget rate of every algorithm against the bars of the README
 	$(BIN)/python benchmarks/reference.py
 
-benchmark-step: install ## CPU time of one local SGD step
-	$(BIN)/python benchmarks/local_step.py
-
-benchmark-training: install ## Samples a second of local training of each algorithm beside a bare PyTorch loop
+benchmark-training: install ## CPU time of a local step of each algorithm beside a bare PyTorch loop, samples a second
 	$(BIN)/python benchmarks/training.py
 
 benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory

@@ -7,6 +7,7 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Row:
     floor_milliseconds: float
     ratio: float
     """Times the floor."""
+    prototype_milliseconds: float | None
+    """What the design's prototype took, which is not to be exceeded; None where it has no figure."""
     together_milliseconds: float | None
     """With `--batched`; None where the algorithm cannot."""
     together_speed_up: float | None
@@ -83,6 +86,7 @@ def measured(case: Case, algorithm: str, rounds: int, steps: int) -> Row:
         samples_per_second=round(1000 * case.batch / alone, 1),
         floor_milliseconds=round(lowest, 4),
         ratio=round(alone / lowest, 3),
+        prototype_milliseconds=case.prototype.get(algorithm) if pick_device().type == "cpu" else None,
         together_milliseconds=None if batched is None else round(batched, 4),
         together_speed_up=None if batched is None else round(alone / batched, 3),
         graph_milliseconds=round(statistics.median(replayed[1:]), 4) if replayed else None,
@@ -112,7 +116,7 @@ def line(row: Row) -> str:
 
 
 def main() -> int:
-    """Measure and print the table."""
+    """Measure and print the table; return 1 when a step takes longer than the prototype's."""
     parser = argparse.ArgumentParser(description="Local training beside its floor.")
     parser.add_argument("--quick", action="store_true", help="three algorithms, few rounds: some seconds")
     parser.add_argument("--only", default="", help="algorithms, separated by commas")
@@ -139,4 +143,17 @@ def main() -> int:
         facts = {"command": command, **known, "device": name, "load_before_and_after": load}
         plain = [asdict(row) for row in rows]
         options.json.write_text(json.dumps({**facts, "rows": plain}, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return verdict(rows)
+
+
+def verdict(rows: Sequence[Row]) -> int:
+    """Print how the steps compare with the prototype's; return 1 when one takes longer."""
+    slower = 0
+    for row in rows:
+        if row.prototype_milliseconds is not None:
+            times = row.milliseconds / row.prototype_milliseconds
+            slower += times > 1
+            word = "MISSED" if times > 1 else "reached"
+            limit = f"{times:.2f} times the prototype's {row.prototype_milliseconds} ms"
+            print(f"{word}: {row.algorithm} {limit}")
+    return int(slower > 0)

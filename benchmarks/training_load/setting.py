@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,20 @@ class Case:
     shape: tuple[int, int, int]
     batch: int
     augmentation: str
+    prototype: Mapping[str, float] = field(default_factory=dict)
+    """CPU milliseconds that a step of an algorithm took in the design's prototype, on one thread."""
     cuda_only: bool = False
 
 
 CASES = (
-    Case("fashion-fcil-20", {"name": "cnn"}, (1, 28, 28), 16, "shift1"),
+    Case(
+        "fashion-fcil-20",
+        {"name": "cnn"},
+        (1, 28, 28),
+        16,
+        "shift1",
+        prototype={"replay": 4.5, "semifci": 9.5},
+    ),
     Case("cifar-100, resnet18", {"name": "resnet18"}, (3, 32, 32), 128, "crop-flip", cuda_only=True),
 )
 

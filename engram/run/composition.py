@@ -9,16 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engram.data import DataSet, Split, WorkerShare, load_dataset, local_share, make_split, share_warnings
+from engram.data import (
+    DataSet,
+    Split,
+    WorkerShare,
+    label_counts,
+    load_dataset,
+    local_share,
+    make_split,
+    share_warnings,
+)
 from engram.errors import ConfigurationError
 from engram.federation.roles import Crew, GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_crew, build_global, build_local, curriculum
+from engram.run.holdings import Holding, check_holdings
 from engram.sedna.blind import BlindLearner
 from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
 from engram.sedna.plugin import estimator_class
 from engram.spec import FederatedIncrementalJob, WorkerIdentity
-from engram.spec.algorithm_rules import algorithm_warnings, unlabelled_switch
+from engram.spec.algorithm_rules import algorithm_warnings
 from engram.spec.parameters import NONE
 
 
@@ -126,6 +136,14 @@ class Composition:
         seen = [self.worker_data(worker) for worker in self.job.workers()]
         return tuple((share, dataset) for dataset, _, share in seen)
 
+    def holdings(self) -> list[Holding]:
+        """Return what every worker holds; empty where `shares` is, and where only Sedna's workers know."""
+        if not any(self.split.tasks):
+            return []
+        return [
+            Holding(share.worker, *label_counts(self.split, dataset, share)) for share, dataset in self.shares
+        ]
+
     def warnings(self) -> tuple[str, ...]:
         """Return what the user must know of the split and of the algorithm."""
         told = (*algorithm_warnings(self.job.spec), *self.split.warnings)
@@ -152,9 +170,9 @@ def compose(job: FederatedIncrementalJob, place: Place) -> Composition:
     place.open_modules()
     data = job.spec.dataset
     dataset = load_dataset(data.name, place.data_root(data.volume, data.path))
-    split = make_split(job, dataset)
-    _check_unlabelled(job, split)
-    return Composition(job, place, dataset, split)
+    composition = Composition(job, place, dataset, make_split(job, dataset))
+    check_holdings(job, composition.split.tasks, dataset.class_names, composition.holdings())
+    return composition
 
 
 def compose_for_worker(job: FederatedIncrementalJob, place: Place, worker: WorkerIdentity) -> Composition:
@@ -162,16 +180,3 @@ def compose_for_worker(job: FederatedIncrementalJob, place: Place, worker: Worke
     place.open_modules()
     dataset = load_dataset(job.spec.dataset.name, place.data_root(worker.volume, worker.path))
     return Composition(job, place, dataset, make_split(job, dataset))
-
-
-def _check_unlabelled(job: FederatedIncrementalJob, split: Split) -> None:
-    """Raise ConfigurationError where rounding leaves none of the unlabelled samples that are needed."""
-    off = unlabelled_switch(job.spec)
-    held = [len(part.unlabelled) for share in split.shares for part in share.tasks]
-    if off and held and not sum(held):
-        raise ConfigurationError(
-            f"{job.spec.dataset.label_ratio:g} leaves no worker with an unlabelled sample of any class, and "
-            f"{job.spec.algorithm.name} with these parameters uses them",
-            field="spec.dataset.labelRatio",
-            remedy=f"write less, raise samplesPerClass, or write algorithm.parameters.{off}",
-        )

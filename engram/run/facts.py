@@ -16,6 +16,7 @@ from engram.federation.history import History, RoundRow, TaskRow
 from engram.federation.messages import Hello
 from engram.report.record import Cost, DatasetFacts, Environment, SplitFacts, WorkerFacts
 from engram.run.composition import Composition
+from engram.run.holdings import Holding, nameless
 from engram.spec import algorithm_parameters
 
 BUDGET_LIMIT = 0.5
@@ -78,6 +79,12 @@ def warnings(composition: Composition, hellos: Mapping[str, Hello]) -> list[str]
             for task in composition.split.tasks
         ]
         found += empty_warnings(worker, held)
+    told = [
+        Holding(worker, hello.labels.labelled, hello.labels.unlabelled) for worker, hello in _owners(hellos)
+    ]
+    if {holding.worker for holding in told} >= {worker.name for worker in composition.job.workers()}:
+        # One that has not come yet may have the labels.
+        found += nameless(composition.split.tasks, composition.dataset.class_names, told)
     return found
 
 

@@ -53,17 +53,25 @@ def algorithm_warnings(spec: JobSpec) -> tuple[str, ...]:
             "image of each class of each worker, and its checkpoint keeps them",
         )
     if isinstance(parameters, SemiFciParameters) and parameters.needs_unlabelled:
-        helpers = min(parameters.helpers, sum(group.replicas for group in spec.workers) - 1)
-        if helpers:
-            models = (
-                "the model of another worker" if helpers == 1 else f"the models of {helpers} other workers"
-            )
-            return (
-                f"helpers of {name}: with a round each worker downloads {models} beside the global one, and "
-                "the aggregator sees every update by itself, so that no secure sum is possible; helpers: 0 "
-                "does without",
-            )
+        return tuple(_helper_warnings(spec, parameters))
     return ()
+
+
+def _helper_warnings(spec: JobSpec, parameters: SemiFciParameters) -> Iterator[str]:
+    others = sum(group.replicas for group in spec.workers) - 1
+    helpers = min(parameters.helpers, others)
+    if "helpers" in parameters.model_fields_set and helpers < parameters.helpers:
+        yield (
+            f"helpers: {parameters.helpers} are more than the other workers, of which there are {others} "
+            "now: as many help as there are"
+        )
+    if helpers:
+        models = "the model of another worker" if helpers == 1 else f"the models of {helpers} other workers"
+        yield (
+            f"helpers of {spec.algorithm.name}: with a round each worker downloads {models} beside the "
+            "global one, and the aggregator sees every update by itself, so that no secure sum is possible; "
+            "helpers: 0 does without"
+        )
 
 
 def unlabelled_switch(spec: JobSpec) -> str:
@@ -119,13 +127,15 @@ def _check_unlabelled(spec: JobSpec) -> Iterator[Problem]:
 
 
 def _check_helpers(spec: JobSpec, parameters: SemiFciParameters) -> Iterator[Problem]:
-    """Helpers are other workers; the default takes as many as there are."""
+    """Helpers are other workers; the default takes as many as there are. With partition local groups may grow
+    while the job runs, so that there it is a warning.
+    """
     workers = sum(group.replicas for group in spec.workers)
     asked = "helpers" in parameters.model_fields_set
     if asked and parameters.helpers > workers - 1 and spec.dataset.partition.method != "local":
         yield Problem(
             f"{FIELD}.helpers",
-            f"{parameters.helpers} are more than the other workers: there are {workers}",
+            f"{parameters.helpers} are more than the other workers, of which there are {workers - 1}",
             f"write at most {workers - 1}",
         )
 

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.training_load.command import Row, verdict
 from engram.federation import kernel
 
 ROOT = Path(__file__).parents[2]
@@ -22,13 +24,24 @@ def rows_of(arguments: list[str], out: Path, codes: tuple[int, ...]) -> list[dic
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("script", ["wall", "local_step", "training"])
+@pytest.mark.parametrize("script", ["wall", "training"])
 def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
     # A busy machine may miss the bar (exit 1); that is a figure, not a failure of the command.
     rows = rows_of([f"benchmarks/{script}.py", "--quick"], tmp_path / "rows.json", (0, 1))
     figures = [value for row in rows for key, value in row.items() if key in ("seconds", "milliseconds")]
     assert figures
     assert all(isinstance(value, float) and value > 0 for value in figures)
+
+
+@pytest.mark.parametrize(("milliseconds", "code"), [(9.5, 0), (9.6, 1)])
+def test_a_step_is_not_to_take_longer_than_the_prototypes(
+    milliseconds: float, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads((ROOT / "docs/benchmark/training.json").read_text())["rows"]
+    semifci = next(Row(**row) for row in rows if row["algorithm"] == "semifci")
+    assert semifci.prototype_milliseconds == 9.5
+    assert verdict([replace(semifci, milliseconds=milliseconds)]) == code
+    assert "the prototype's 9.5 ms" in capsys.readouterr().out
 
 
 @pytest.mark.process

@@ -31,7 +31,6 @@ from benchmarks.fcil.variants import (
 from engram.learning.algorithms import BUILT_IN
 from engram.run.grid import expand
 from engram.run.source import load_mapping
-from engram.spec.loader import load_job
 from tests.benchmarks.fcil_rows import FASHION, row
 
 ROOT = Path(__file__).parents[2]
@@ -229,19 +228,6 @@ class TestMerging:
         assert found == [some[2], some[1], some[0]]
         assert json.loads(file.read_text())["rows"][0] == asdict(some[2])
         assert load(tmp_path / "none.json") == ({}, [])
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "benchmarks/jobs").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_published_settings_are_valid_jobs_that_say_where_they_differ(path: Path) -> None:
-    job = load_job(path)
-    assert job.spec.dataset.name == "cifar100"
-    assert job.spec.tasks.count * job.spec.tasks.classes_per_task == 100
-    text = path.read_text(encoding="utf-8")
-    assert "What is otherwise here:" in text
-    assert f"benchmarks/jobs/{path.name}" in text
-    assert max(map(len, text.splitlines())) <= 120
 
 
 SMALL = replace(DIGITS, settings={"training.roundsPerTask": 1, "training.localSteps": 2, "tasks.count": 2})

@@ -65,6 +65,21 @@ def test_workers_hold_both_kinds_where_labels_leave_room(
     assert set(part.labelled) <= set(kept["exemplars/positions"]) <= {*part.labelled, *part.unlabelled}
 
 
+@both
+@pytest.mark.parametrize(("candidates", "some"), [("task", True), ("seen", False)])
+def test_a_model_that_sees_old_classes_everywhere_fills_no_exemplars_unless_it_is_asked_of_the_task(
+    make_job: MakeJob, make_world: MakeWorld, name: str, candidates: str, some: bool
+) -> None:
+    made = world(make_job, make_world, name, 36, candidates=candidates)
+    weights = made.central.begin_task(2, made.task(1, None))
+    bias = weights["head.bias"].copy()
+    bias[:2] = 100
+    answer = made.consolidate(2, {**weights, "head.bias": bias})[FIRST]
+    _, kept = unpack(answer.state)
+    of_task = set(made.split.shares[0].tasks[1].unlabelled)
+    assert bool(of_task & set(kept["exemplars/positions"])) is some
+
+
 def test_semifci_without_pseudo_labels_keeps_labelled_samples_only(
     make_job: MakeJob, make_world: MakeWorld
 ) -> None:

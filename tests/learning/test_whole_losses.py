@@ -24,6 +24,7 @@ from engram.learning.algorithms.joint import Joint
 from engram.learning.algorithms.lga import Lga
 from engram.learning.algorithms.scaffold import Scaffold
 from engram.learning.algorithms.semifci import SemiFci
+from engram.learning.helpers import KNOWN, MASKS
 from engram.spec.algorithms import (
     DiscMatchParameters,
     FedDynParameters,
@@ -35,7 +36,7 @@ from engram.spec.algorithms import (
     ScaffoldParameters,
     SemiFciParameters,
 )
-from tests.learning.answers import FIRST, batch, context, logits
+from tests.learning.answers import FIRST, Fixed, batch, context, logits
 
 TEACHER = torch.tensor([2 * math.log(3), 0.0])
 """3 : 1 at temperature 2."""
@@ -191,6 +192,31 @@ class TestOfGuesses:
         discmatch.begin_round(seen)
         found = discmatch.loss(seen, batch(LABELLED, [0], UNLABELLED)).item()
         assert found == pytest.approx(-math.log(0.4) + 3 * times * DISTILLATION + 0.5 * GUESSED)
+
+    @pytest.mark.parametrize(("candidates", "accepted"), [("task", True), ("seen", False)])
+    def test_a_helper_that_sees_old_classes_everywhere_is_asked_of_the_task_s_alone(
+        self, candidates: str, accepted: bool
+    ) -> None:
+        """Own .8 and .24, the helper .05 for the new class: (.8 + .05) / 2 is less than .9."""
+        semifci = SemiFci(
+            SemiFciParameters.model_validate(
+                {
+                    "helpers": 1,
+                    "threshold": 0.9,
+                    "candidates": candidates,
+                    "compensationWeight": 0,
+                    "fusionWeight": 0,
+                }
+            )
+        )
+        seen = context()
+        seen.groups = {"helper-1": {}, MASKS: {}}
+        seen.shared = {MASKS: {KNOWN: torch.ones(1, 3, dtype=torch.bool)}}
+        seen.frozen = lambda weights, spent=None: Fixed(torch.tensor([0.9, 0.05, 0.05]).log())
+        semifci.begin_round(seen)
+        found = semifci.loss(seen, batch(LABELLED, [0], UNLABELLED)).item()
+        guessed = -(math.log(0.8) + math.log(0.24)) / 2
+        assert found == pytest.approx(-math.log(0.4) + (guessed if accepted else 0))
 
     def test_among_the_task_s_classes_the_new_one_is_certain(self) -> None:
         """Both unlabelled images are taken for the only new class; the loss sees all rows."""

@@ -20,6 +20,7 @@ from engram.run.composition import Place, compose, compose_for_worker
 from engram.run.directory import RunDirectory
 from engram.run.facts import cost, environment, exemplar_warning
 from engram.run.recording import Keeper, Recorder, write_record
+from engram.run.worker import labels_of
 from engram.spec import parse_job
 
 
@@ -164,6 +165,72 @@ def test_rounding_that_leaves_nothing_unlabelled_is_refused_where_it_is_needed(
     )
     document["spec"]["algorithm"]["parameters"] = {"unlabelledWeight": 0}
     compose(parse_job(document), Place(tmp_path))
+
+
+class TestWorkersThatOwnTheirData:
+    """Nobody knows what the others hold, except on the machine where all of it lies."""
+
+    @pytest.fixture
+    def owned(self, local: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+        """Return a job in which only north's one worker has images of class 3, and may see no label."""
+        north, south = local["spec"]["workers"]
+        north["replicas"] = 1
+        north["dataset"]["labelRatio"] = 0
+        south["dataset"]["labelRatio"] = 0.5
+        with np.load(tmp_path / "south" / "data.npz") as found:
+            arrays = dict(found)
+        arrays["train_labels"] %= 3
+        np.savez(tmp_path / "south" / "data.npz", class_names=["0", "1", "2", "3"], **arrays)
+        local["spec"]["tasks"] = {"count": 2, "classesPerTask": 2, "classOrder": "natural"}
+        return local
+
+    def test_a_class_that_nobody_has_a_label_of_is_refused(
+        self, owned: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            compose(parse_job(owned), Place(tmp_path))
+        assert str(caught.value) == (
+            "spec.dataset.labelRatio: class 3 (3) of task 2 has no label on any worker: only "
+            "trainworker-north-0 holds images of it, and may see no label: give a group that holds images of "
+            "it a labelRatio above 0"
+        )
+        owned["spec"]["workers"][0]["dataset"]["labelRatio"] = 0.01
+        compose(parse_job(owned), Place(tmp_path))
+
+    def test_unlabelled_samples_that_nobody_has_are_refused_where_they_are_needed(
+        self, owned: dict[str, Any], tmp_path: Path
+    ) -> None:
+        owned["spec"]["algorithm"] = {"name": "discmatch"}
+        for group in owned["spec"]["workers"]:
+            group["dataset"]["labelRatio"] = 0.999
+        with pytest.raises(ConfigurationError, match="leaves no worker with an unlabelled sample"):
+            compose(parse_job(owned), Place(tmp_path))
+        owned["spec"]["workers"][1]["dataset"]["labelRatio"] = 0.5
+        compose(parse_job(owned), Place(tmp_path))
+
+    def test_in_a_pod_the_record_says_so_once_all_workers_have_come(
+        self, owned: dict[str, Any], tmp_path: Path
+    ) -> None:
+        composition = compose(parse_job(owned), Place(tmp_path, alone=True))
+        recorder = Recorder(composition, environment("websocket", "engram aggregator"))
+        hellos = {}
+        for worker in parse_job(owned).workers():
+            labels = labels_of(compose(parse_job(owned), Place(tmp_path, alone=True)), worker)
+            assert labels is not None
+            hellos[worker.name] = Hello(worker.name, 1, PROTOCOL, "job", "split", 10, labels=labels)
+        missing = "class 3 (3) of task 2 has no label on any worker"
+        recorder.hellos["trainworker-north-0"] = hellos["trainworker-north-0"]
+        assert not any(missing in note for note in recorder.record(History(), "running").notes)
+        recorder.hellos["trainworker-south-0"] = hellos["trainworker-south-0"]
+        assert any(missing in note for note in recorder.record(History(), "running").notes)
+
+    def test_more_helpers_than_workers_are_told(self, owned: dict[str, Any], tmp_path: Path) -> None:
+        owned["spec"]["algorithm"] = {"name": "semifci", "parameters": {"helpers": 5}}
+        owned["spec"]["workers"][0]["dataset"]["labelRatio"] = 0.5
+        told = compose(parse_job(owned), Place(tmp_path)).warnings()
+        assert any(
+            "helpers: 5 are more than the other workers, of which there are 1 now" in one for one in told
+        )
 
 
 def history() -> History:
