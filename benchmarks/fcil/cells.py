@@ -86,7 +86,7 @@ def cells_of(
         for variant in variants
         for ratio in ratios
         if not variant.ratios or ratio in variant.ratios
-        if not variant.benchmarks or benchmark.name in variant.benchmarks
+        if benchmark.takes(variant)
         for seed in seeds
     ]
 

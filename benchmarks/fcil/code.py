@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fcil.variants import ROOT
+from engram.spec.dotted import is_dotted
 
-PACKAGES = ("engram.data", "engram.learning", "engram.federation.aggregation")
+PACKAGES = ("engram.data", "engram.learning", "engram.federation.aggregation", "benchmarks.fcil.tried")
 """What decides a figure. That transports and rounds do not is what tests of bit identity are there for."""
 
 ROOTS = (
@@ -30,10 +31,13 @@ REGISTRY = "engram.learning.algorithms"
 
 @functools.cache
 def code_digest(algorithm: str, root: Path = ROOT) -> str:
-    """Return the digest of the code behind a built-in algorithm in the checkout at `root`."""
+    """Return the digest of the code behind an algorithm in the checkout at `root`: `module:Class`, or one
+    that is built in.
+    """
     from engram.learning.algorithms import BUILT_IN
 
-    return digest_of(BUILT_IN[algorithm].__module__, root)
+    module = algorithm.partition(":")[0] if is_dotted(algorithm) else BUILT_IN[algorithm].__module__
+    return digest_of(module, root)
 
 
 def digest_of(module: str, root: Path) -> str:

@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         save(options.json, facts, rows)
     if options.page is not None:
-        pictures = figures.draw(options.page.parent / "images", table)
+        pictures = figures.draw(options.page.parent / "images", table) if benchmark.pictures else []
         lines = [f"![{path.stem}](images/{path.name})" for path in pictures]
         page.write(options.page, benchmark.name, page.section(facts, rows, benchmark.name, lines))
     whole = not (options.quick or options.only or options.ratios or options.seeds)

@@ -31,6 +31,7 @@ from benchmarks.fcil.variants import (
 from engram.learning.algorithms import BUILT_IN
 from engram.run.grid import expand
 from engram.run.source import load_mapping
+from engram.spec.dotted import is_dotted
 from tests.benchmarks.fcil_rows import FASHION, row
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,8 @@ class TestVariants:
     def test_every_variant_makes_a_valid_job_of_every_benchmark(
         self, benchmark: Any, variant: Variant
     ) -> None:
-        for cell in cells_of(benchmark, [variant], (0.05, 1.0), (3,)):
+        ends = min(benchmark.ratios), max(benchmark.ratios)
+        for cell in cells_of(benchmark, [variant], ends, (3,)):
             job = cell.job()
             assert (job.spec.seed, job.spec.dataset.label_ratio) == (3, cell.ratio)
             assert job.spec.algorithm.name == variant.algorithm
@@ -86,8 +88,10 @@ class TestSameRun:
         assert "engram.learning.algorithms.replay" not in found
         assert "engram.learning.algorithms" not in found
         names = {variant.algorithm for variant in KNOWN}
-        modules = {BUILT_IN[name].__module__ for name in names}
+        modules = {name.partition(":")[0] if is_dotted(name) else BUILT_IN[name].__module__ for name in names}
         assert len({code_digest(name) for name in names}) == len(modules)
+        tried = closure(("benchmarks.fcil.tried",), ROOT)
+        assert {"benchmarks.fcil.tried", "engram.learning.algorithms.discmatch"} <= tried
 
     def test_words_about_the_code_do_not_count(self, tmp_path: Path) -> None:
         package = tmp_path / "engram" / "learning"

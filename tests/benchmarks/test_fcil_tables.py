@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.fcil import bars, figures, page
 from benchmarks.fcil.bars import Bar, Bound, Gap, Margin
+from benchmarks.fcil.cells import cells_of
 from benchmarks.fcil.figures import draw
 from benchmarks.fcil.rows import load
 from benchmarks.fcil.table import Comparison, Table, comparisons
@@ -172,4 +173,7 @@ def test_the_committed_page_shows_the_committed_rows(benchmark: Any) -> None:
         return
     pictures = [line for line in shown.splitlines() if line.startswith("![")]
     assert shown == page.section(facts, found, benchmark.name, pictures)
-    assert {one.seed for one in found} <= set(benchmark.seeds)
+    cells = cells_of(benchmark, VARIANTS, benchmark.ratios, benchmark.seeds)
+    assert {one.key for one in found} == {cell.key for cell in cells}, (
+        "the command that is named makes others"
+    )
