@@ -108,7 +108,7 @@ benchmark-reference: install ## Accuracy and forget rate of every algorithm agai
 	$(BIN)/python benchmarks/reference.py
 
 benchmark-training: install ## CPU time of a local step of each algorithm beside a bare PyTorch loop, samples a second
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --json docs/benchmark/training.json --page docs/benchmark.md
 
 benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory
 	$(BIN)/python benchmarks/federation.py --peers --json docs/benchmark/federation.json --page README.md

@@ -1,6 +1,6 @@
 """Local training beside its floor: a bare PyTorch loop on the same network, batches and forward passes.
 
-    python benchmarks/training.py [--quick] [--only NAME,NAME] [--json FILE]
+    python benchmarks/training.py [--quick] [--only NAME,NAME] [--json FILE] [--page FILE]
 
 Five workers train rounds of task 2 (old classes, exemplars, teachers and helpers are there) through the same
 `LocalLearner` that pods run, on random images of the shape of real ones. The floor of an algorithm makes, in

@@ -67,8 +67,8 @@ def _head(facts: Mapping[str, Any], table: Table) -> str:
     usual, *others = table.processors
     text = (
         f"By `{facts['command']}`: {len(table.rows)} runs, seeds {', '.join(map(str, seeds))},\n"
-        f"{duration(spent)} of processor time on {usual} ({facts['cores']} cores), engram "
-        f"{facts['engram']},\nPython {facts['python']}, PyTorch {facts['torch']}, finished {facts['time']}."
+        f"{duration(spent)} of processor time, engram {facts['engram']}, Python {facts['python']}, PyTorch "
+        f"{facts['torch']}, finished {facts['time']},\non {usual} ({facts['cores']} cores)."
     )
     for cpu in others:
         text += (

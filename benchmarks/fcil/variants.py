@@ -205,7 +205,7 @@ VARIANTS = (
     ),
     _option("fedlwf", "on unlabelled images too", {"unlabelled": True}),
     _option("fedewc", "on unlabelled images too", {"unlabelled": True}),
-    _option("replay", "no alignment", {"weightAlignment": False}),
+    _option("replay", "no alignment", {"classifierCorrection": "none"}),
     _option("semifci", "no alignment", {"classifierCorrection": "none"}),
     _option("semifci", "adaptive thresholds", {"thresholds": "adaptive"}),
     _option("semifci", "all must agree", {"agreement": "required"}),

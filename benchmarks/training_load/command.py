@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.fcil.command import without_places
+from benchmarks.fcil.page import write
 from benchmarks.training_load.federation import Federation
 from benchmarks.training_load.floor import Floor, graphed
+from benchmarks.training_load.page import NAME, section
 from benchmarks.training_load.setting import CASES, Case
 from engram.learning.algorithms import BUILT_IN
 from engram.learning.device import pick_device
@@ -121,6 +125,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three algorithms, few rounds: some seconds")
     parser.add_argument("--only", default="", help="algorithms, separated by commas")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as well")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into FILE's place for it")
     options = parser.parse_args()
     rounds, steps = (2, 6) if options.quick else (9, 32)
     torch.set_num_threads(1)
@@ -137,12 +142,14 @@ def main() -> int:
         for algorithm in wanted:
             rows.append(measured(case, algorithm, rounds, steps))
             print(line(rows[-1]), flush=True)
+    load.append(round(os.getloadavg()[0], 2))
+    command = shlex.join(without_places(["python", *sys.argv]))
+    facts = {"command": command, **known, "device": name, "load_before_and_after": load}
+    found = {**facts, "rows": [asdict(row) for row in rows]}
     if options.json is not None:
-        load.append(round(os.getloadavg()[0], 2))
-        command = " ".join(["python", *sys.argv])
-        facts = {"command": command, **known, "device": name, "load_before_and_after": load}
-        plain = [asdict(row) for row in rows]
-        options.json.write_text(json.dumps({**facts, "rows": plain}, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.page is not None:
+        write(options.page, NAME, section(found))
     return verdict(rows)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fcil.page import shown
 from benchmarks.training_load.command import Row, verdict
+from benchmarks.training_load.page import NAME, section
 from engram.federation import kernel
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,11 @@ def test_a_step_is_not_to_take_longer_than_the_prototypes(
     assert semifci.prototype_milliseconds == 9.5
     assert verdict([replace(semifci, milliseconds=milliseconds)]) == code
     assert "the prototype's 9.5 ms" in capsys.readouterr().out
+
+
+def test_the_page_shows_the_committed_steps() -> None:
+    measured = json.loads((ROOT / "docs/benchmark/training.json").read_text(encoding="utf-8"))
+    assert shown((ROOT / "docs/benchmark.md").read_text(encoding="utf-8"), NAME) == section(measured)
 
 
 @pytest.mark.process

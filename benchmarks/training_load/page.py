@@ -1,0 +1,35 @@
+"""The table as a part of a Markdown page, between two comments that name the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engram.report.formats import number
+
+NAME = "benchmarks/training.py"
+
+
+def section(measured: Mapping[str, Any]) -> str:
+    """Return what the page says of the content of a JSON file."""
+    on_cpu = measured["device"].startswith("CPU")
+    unit = "processor time on one thread of" if on_cpu else f"time on {measured['device']} beside"
+    versions = f"engram {measured['engram']}, Python {measured['python']}, PyTorch {measured['torch']}"
+    load = number(measured["load_before_and_after"][0])
+    head = (
+        f"Milliseconds of {unit} {measured['cpu']} that one step of one worker takes, medians over rounds,\n"
+        f"by `{measured['command']}`\n({versions}, load {load} before it began).\n"
+        "The floor is a bare PyTorch loop that makes the same forward passes and one backward pass,\n"
+        "and neither samples nor augments; the prototype is that of the design, on another machine."
+    )
+    head_row = "| data | algorithm | ms a step | floor | times the floor | prototype | forward passes |"
+    lines = [head_row, "|---" * 7 + "|"]
+    for row in measured["rows"]:
+        passes = ", ".join(f"{count} x {images}" for images, count in row["passes"].items())
+        known = row["prototype_milliseconds"]
+        lines.append(
+            f"| {row['data']} | {row['algorithm']} | {number(row['milliseconds'])} | "
+            f"{number(row['floor_milliseconds'])} | {number(row['ratio'], 2)} | "
+            f"{'-' if known is None else number(known)} | {passes} |"
+        )
+    return "\n".join([head, "", *lines])
