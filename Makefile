@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check test-unit test-cluster test-slow test-sedna chaos fuzz e2e e2e-kubeedge cluster-up cluster-down images deploy undeploy \
-	docs generate pictures format benchmark benchmark-reference benchmark-step benchmark-training benchmark-federation benchmark-operator \
+	docs generate pictures format benchmark benchmark-reference benchmark-training benchmark-federation benchmark-operator \
 	benchmark-scrape benchmark-install clean
 
 help: ## List the targets
@@ -107,7 +107,7 @@ benchmark: install ## Every algorithm at five label ratios with five seeds (hour
 benchmark-reference: install ## Accuracy and forget rate of every algorithm against the bars of the README
 	$(BIN)/python benchmarks/reference.py
 
-benchmark-training: install ## CPU time of a local step of each algorithm beside a bare PyTorch loop, samples a second
+benchmark-training: install ## CPU time of a local step of most algorithms beside a bare PyTorch loop, samples a second
 	$(BIN)/python benchmarks/training.py --json docs/benchmark/training.json --page docs/benchmark.md
 
 benchmark-federation: install ## Seconds a federated round beside the limit of the loopback, CPU time, memory

@@ -8,8 +8,7 @@ every step, as many forward passes over as many images as the algorithm was seen
 gradient, then one backward pass, clip and SGD step; it samples, augments, moves and exchanges nothing. Where
 workers can train together (`engram run --batched`), a second federation does. All take turns within one
 process, and a figure is the median over rounds: the ratios are worth more than the milliseconds. Two
-algorithms stand beside what a step of the design's prototype took on another machine; the exit code is 1
-where one takes longer.
+algorithms stand beside what a step of the design's prototype took on another machine.
 
 On the CPU milliseconds are processor time on one thread. Where there is a CUDA device they are wall time, the
 floor runs in the same precision, once more as a CUDA graph (nothing left for the host to do), and there are

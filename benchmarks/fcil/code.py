@@ -41,7 +41,10 @@ def code_digest(algorithm: str, root: Path = ROOT) -> str:
 
 
 def digest_of(module: str, root: Path) -> str:
-    """Return the digest of `module` and the `ROOTS` with all that they import of `PACKAGES`, below `root`."""
+    """Return the digest of `module` and the `ROOTS` with all that they import of `PACKAGES`, below `root`.
+
+    Raises FileNotFoundError where there is no such module.
+    """
     digest = hashlib.sha256()
     for name, tree in sorted(_parsed((module, *ROOTS), root).items()):
         digest.update(f"{name}\n{_essence(tree)}\n".encode())
@@ -54,11 +57,13 @@ def closure(modules: tuple[str, ...], root: Path) -> set[str]:
 
 
 def _parsed(modules: tuple[str, ...], root: Path) -> dict[str, ast.Module]:
+    """Return the first module, which may be anywhere, and what of `PACKAGES` it and the others lead to."""
     found: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name == REGISTRY or not name.startswith(PACKAGES) or not _exists(name, root):
+        counts = name == modules[0] or (name.startswith(PACKAGES) and _exists(name, root))
+        if name in found or name == REGISTRY or not counts:
             continue
         found[name] = ast.parse(_file(name, root).read_text(encoding="utf-8"))
         waiting += _imports(found[name])

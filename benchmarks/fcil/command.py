@@ -124,15 +124,15 @@ def _rows(
             lambda some: running.run(folder, some, jobs=options.jobs),
             _earlier(options, folder),
         )
-        if options.made_by is not None:
-            cells = []
-        known = {row.key for row in stay}
-        cells = [cell for cell in cells if cell.key not in known]
-        stay = merging.beside(stay, {cell.key for cell in cells}, environment("", "").cpu)
-        lost = {row.key for row in old} - known - {cell.key for cell in cells}
+        stay, cells = merging.settled(
+            stay, [] if options.made_by is not None else cells, environment("", "").cpu
+        )
+        lost = {row.key for row in old} - {row.key for row in stay} - {cell.key for cell in cells}
         if lost and not options.drop_stale:
             names = "; ".join(sorted({key[1] for key in lost}))
-            raise SystemExit(f"rows of other code that were not confirmed: {names}. Run them, too (--only)")
+            raise SystemExit(
+                f"rows that were not confirmed, or may not stay beside those: {names}. Run them, too (--only)"
+            )
     else:
         wanted = {cell.key for cell in cells}
         cpu = environment("", "").cpu
@@ -172,6 +172,10 @@ def _cells(options: argparse.Namespace, benchmark: Benchmark) -> list[Cell]:
             cell.job()
     except ConfigurationError as error:
         raise SystemExit(str(error)) from error
+    absent = [variant.name for variant in wanted if variant.name not in {cell.variant.name for cell in cells}]
+    if options.only and absent:
+        at = ", ".join(f"{ratio:g}" for ratio in ratios)
+        raise SystemExit(f"{benchmark.name} at label ratios {at} has no {'; '.join(absent)} (see --list)")
     if not cells:
         raise SystemExit("nothing to run")
     return cells
@@ -198,6 +202,8 @@ def _check(
         raise SystemExit("--made-by is for --confirm, without --drop-stale")
     if options.made_by is not None and not (options.made_by / "engram/learning").is_dir():
         raise SystemExit(f"--made-by {options.made_by} holds no checkout of engram")
+    if options.confirm and not old:
+        raise SystemExit("--confirm is for the rows of a file: name it (--json)")
     here = environment("", "")
     if options.made_by is not None or options.drop_stale:
         return
@@ -282,9 +288,10 @@ def _print(table: Table) -> None:
 def _list() -> int:
     for variant in VARIANTS:
         told = " ".join(f"{key}={value}" for key, value in {**variant.parameters, **variant.settings}.items())
-        print(
-            f"{variant.name:32} {variant.algorithm} {told}{'' if variant.known else ' (not in this version)'}"
-        )
+        where = [benchmark.name for benchmark in BENCHMARKS if benchmark.takes(variant)]
+        at = f" at {', '.join(f'{ratio:g}' for ratio in variant.ratios)}" if variant.ratios else ""
+        version = "" if variant.known else " (not in this version)"
+        print(f"{variant.name:36} {variant.algorithm} {told}{version}  [{', '.join(where)}{at}]")
     return 0
 
 

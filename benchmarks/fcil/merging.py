@@ -105,6 +105,20 @@ def cell_of(benchmark: Benchmark, row: Row) -> Cell | None:
     return cell
 
 
+def settled(rows: Sequence[Row], cells: Sequence[Cell], cpu: str) -> tuple[list[Row], list[Cell]]:
+    """Return which of the rows stay and which of the cells are run on the processor `cpu`: those without a
+    row, and those whose row may not stay beside them.
+    """
+    stay = list(rows)
+    while True:
+        known = {row.key for row in stay}
+        todo = [cell for cell in cells if cell.key not in known]
+        fit = beside(stay, {cell.key for cell in todo}, cpu)
+        if len(fit) == len(stay):
+            return stay, todo
+        stay = fit
+
+
 def check_versions(facts: Mapping[str, Any], here: Any, same: Sequence[str]) -> None:
     """Refuse to add to a file that was measured with other versions."""
     for key in other_versions(facts, here, same):

@@ -68,14 +68,12 @@ def _head(facts: Mapping[str, Any], table: Table) -> str:
     text = (
         f"By `{facts['command']}`: {len(table.rows)} runs, seeds {', '.join(map(str, seeds))},\n"
         f"{duration(spent)} of processor time, engram {facts['engram']}, Python {facts['python']}, PyTorch "
-        f"{facts['torch']}, finished {facts['time']},\non {usual} ({facts['cores']} cores)."
+        f"{facts['torch']}, finished {facts['time']},\non {usual}"
     )
-    for cpu in others:
-        text += (
-            f"\nOn {cpu}: {'; '.join(table.processors[cpu])}.\n"
-            f"Their CPU seconds, marked {ELSEWHERE}, are not to be compared with the others'."
-        )
-    return text
+    if not others:
+        return f"{text}."
+    where = ".\n".join(f"on {cpu}: {'; '.join(table.processors[cpu])}" for cpu in others)
+    return f"{text}, except\n{where}.\nCPU seconds marked {ELSEWHERE} are not to be compared with the others."
 
 
 def _titled(title: str, lines: Sequence[str]) -> str:

@@ -73,11 +73,17 @@ def row_of(cell: Cell, record: Record, code: str) -> Row:
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
-    """Return what a file of results says beside its rows, and the rows; nothing where there is no file."""
+    """Return what a file of results says beside its rows, and the rows; nothing where there is no file.
+
+    Raises SystemExit for rows with other fields.
+    """
     if not path.exists():
         return {}, []
     document = json.loads(path.read_text(encoding="utf-8"))
-    return document, [Row(**row) for row in document.pop("rows")]
+    try:
+        return document, [Row(**row) for row in document.pop("rows")]
+    except TypeError as error:
+        raise SystemExit(f"{path} holds rows of another version of this benchmark: {error}") from error
 
 
 def save(path: Path, facts: Mapping[str, Any], rows: Iterable[Row]) -> None:

@@ -1,7 +1,7 @@
 """Ideas about pseudo-labels that were tried on discmatch and semifci, as algorithms of a user's own.
 
-They stand beside them in the benchmark fashion-fcil-20-options; none of them is part of engram. What is free
-in them is as published, or was written down before the first run.
+They stand beside them in the benchmark fashion-fcil-20-options. None of them is part of engram, and nothing
+in them was tuned.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from engram.learning.models import Network
 from engram.learning.pseudo import AdaptiveThreshold, PseudoLabels, agreed, within
 from engram.spec.algorithms import DiscMatchParameters, SemiFciParameters
 
-MOMENTUM = 0.99
-"""Of the running mean of predictions."""
 SHARPNESS = 10.0
 """What cosines are multiplied by before they become probabilities: of two that are .3 apart one has 95 %."""
 
@@ -29,13 +27,14 @@ class Aligned(DiscMatch):
     """Distribution alignment (Berthelot et al. 2020, "ReMixMatch", section 3.1).
 
     Probabilities of unlabelled images, times the share of each class among the worker's labelled samples of
-    the task, over the running mean of the predictions, and normalised.
+    the task, over the mean of the predictions, and normalised. The mean is that of the round so far, at most
+    16 batches in the benchmark, where the paper has the last 128: a worker keeps nothing between rounds.
     """
 
     def __init__(self, parameters: DiscMatchParameters) -> None:
         super().__init__(parameters)
         self._wanted: Tensor | None = None
-        self._running: Tensor | None = None
+        self._predicted: list[Tensor] = []
 
     def begin_round(self, context: LocalContext) -> None:
         """Take the shares that are wanted; without a label of the task there are none."""
@@ -43,21 +42,22 @@ class Aligned(DiscMatch):
         rows = context.rows(context.share.tasks[context.scope.task - 1].labelled)
         counts = torch.bincount(rows, minlength=len(context.scope.seen)).float()
         self._wanted = counts / counts.sum() if len(rows) else None
-        self._running = None
+        self._predicted = []
 
     def _judge(self, context: LocalContext, images: Tensor) -> PseudoLabels:
         own = within(context.network(images), self._barred(context.scope))
         if self._wanted is not None:
-            mean = own.mean(dim=0)
-            before = mean if self._running is None else self._running
-            self._running = MOMENTUM * before + (1 - MOMENTUM) * mean
-            own = own * self._wanted / self._running.clamp(min=1e-6)
+            self._predicted.append(own.mean(dim=0))
+            own = own * self._wanted / torch.stack(self._predicted).mean(dim=0).clamp(min=1e-6)
             own = own / own.sum(dim=1, keepdim=True).clamp(min=1e-12)
         return agreed(own, own.new_zeros(0, *own.shape), "votes", self.parameters.threshold)
 
 
 class Adaptive(DiscMatch):
-    """Thresholds that are lower for classes that are seldom accepted (Zhang et al. 2021, "FlexMatch")."""
+    """Thresholds that are lower for classes that are seldom accepted (Zhang et al. 2021, "FlexMatch").
+
+    None falls below .5, so that of two classes the one that is seldom accepted has no threshold at all.
+    """
 
     def __init__(self, parameters: DiscMatchParameters) -> None:
         super().__init__(parameters)
@@ -80,7 +80,8 @@ class Adaptive(DiscMatch):
 class NearestMeans(DiscMatch):
     """The nearest mean of the worker's labelled samples has a vote, as a helper has in semifci.
 
-    Features and means are of the round's global model.
+    Features and means are of the round's global model. Classes without a label here are not voted for, and of
+    one class alone there is no vote.
     """
 
     def __init__(self, parameters: DiscMatchParameters) -> None:
@@ -89,13 +90,13 @@ class NearestMeans(DiscMatch):
         self._means: Tensor | None = None
 
     def begin_round(self, context: LocalContext) -> None:
-        """Compute the means; a class of the task without a label here has none."""
+        """Compute the means."""
         super().begin_round(context)
         self._start = context.frozen(context.received, self._start)
         labelled = context.share.tasks[context.scope.task - 1].labelled
         features, rows = context.features(labelled), context.rows(labelled)
         sums = features.new_zeros(len(context.scope.seen), features.shape[1]).index_add_(0, rows, features)
-        self._means = functional.normalize(sums, dim=1) if len(labelled) else None
+        self._means = functional.normalize(sums, dim=1) if len(set(rows.tolist())) > 1 else None
 
     def _judge(self, context: LocalContext, images: Tensor) -> PseudoLabels:
         own = within(context.network(images), self._barred(context.scope))

@@ -29,7 +29,9 @@ class Variant:
     all_labelled: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that are otherwise where every label is visible: there is nothing to guess then."""
     ablates: str = ""
-    """Name of the variant that this one is without one of its parts; the table has their difference."""
+    """Name of the variant that it is compared with, being that without a part or with an option; the table
+    has their difference.
+    """
     ratios: tuple[float, ...] = ()
     """Label ratios at which it is run; empty: at all of the benchmark's."""
     benchmarks: tuple[str, ...] = ()

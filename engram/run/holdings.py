@@ -37,32 +37,51 @@ def check_holdings(
 
     `names` are those of the classes, by label id.
     """
-    if without_label := nameless(tasks, names, holdings):
+    if missing := without_label(tasks, names, holdings):
         raise ConfigurationError(
-            without_label[0],
+            missing[0],
             field="spec.dataset.labelRatio",
             remedy="give a group that holds images of it a labelRatio above 0",
         )
     off = unlabelled_switch(job.spec)
     if off and holdings and not any(sum(holding.unlabelled.values()) for holding in holdings):
+        ratios = sorted({worker.label_ratio for worker in job.workers()})
+        more = ", raise samplesPerClass" if job.spec.dataset.samples_per_class else ""
+        shown = ", ".join(f"{ratio:g}" for ratio in ratios)
         raise ConfigurationError(
-            f"{job.spec.dataset.label_ratio:g} leaves no worker with an unlabelled sample of any class, and "
-            f"{job.spec.algorithm.name} with these parameters uses them",
+            f"{shown} leaves no worker with an unlabelled sample of any class, and {job.spec.algorithm.name} "
+            "with these parameters uses them",
             field="spec.dataset.labelRatio",
-            remedy=f"write less, raise samplesPerClass, or write algorithm.parameters.{off}",
+            remedy=f"write less, there or for a group that has its own{more}, or write "
+            f"algorithm.parameters.{off}",
         )
 
 
-def nameless(tasks: Sequence[Sequence[int]], names: Sequence[str], holdings: Sequence[Holding]) -> list[str]:
+def without_label(
+    tasks: Sequence[Sequence[int]], names: Sequence[str], holdings: Sequence[Holding]
+) -> list[str]:
     """Return a sentence on each class that workers hold samples of, and none a label."""
     found = []
     for number, task in enumerate(tasks, start=1):
         for label in task:
             owners = [holding.worker for holding in holdings if holding.unlabelled.get(label)]
             if owners and not any(holding.labelled.get(label) for holding in holdings):
+                more = f" and {len(owners) - NAMED} more" if len(owners) > NAMED else ""
+                hold = "hold" if len(owners) > 1 else "holds"
                 found.append(
                     f"class {label} ({names[label]}) of task {number} has no label on any worker: only "
-                    f"{', '.join(owners[:NAMED])} {'hold' if len(owners) > 1 else 'holds'} images of it, and "
-                    "may see no label"
+                    f"{', '.join(owners[:NAMED])}{more} {hold} images of it, and may see no label"
                 )
     return found
+
+
+def without_samples(
+    tasks: Sequence[Sequence[int]], names: Sequence[str], holdings: Sequence[Holding]
+) -> list[str]:
+    """Return a sentence on each class that nobody holds a sample of."""
+    return [
+        f"class {label} ({names[label]}) has no training samples on any worker"
+        for task in tasks
+        for label in task
+        if not any(holding.labelled.get(label) or holding.unlabelled.get(label) for holding in holdings)
+    ]

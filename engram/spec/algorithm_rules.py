@@ -61,10 +61,8 @@ def _helper_warnings(spec: JobSpec, parameters: SemiFciParameters) -> Iterator[s
     others = sum(group.replicas for group in spec.workers) - 1
     helpers = min(parameters.helpers, others)
     if "helpers" in parameters.model_fields_set and helpers < parameters.helpers:
-        yield (
-            f"helpers: {parameters.helpers} are more than the other workers, of which there are {others} "
-            "now: as many help as there are"
-        )
+        there = _other_workers(others)
+        yield f"helpers: {parameters.helpers}, but there {there} now, so no more than that help"
     if helpers:
         models = "the model of another worker" if helpers == 1 else f"the models of {helpers} other workers"
         yield (
@@ -135,9 +133,13 @@ def _check_helpers(spec: JobSpec, parameters: SemiFciParameters) -> Iterator[Pro
     if asked and parameters.helpers > workers - 1 and spec.dataset.partition.method != "local":
         yield Problem(
             f"{FIELD}.helpers",
-            f"{parameters.helpers} are more than the other workers, of which there are {workers - 1}",
+            f"{parameters.helpers} helpers, but there {_other_workers(workers - 1)}",
             f"write at most {workers - 1}",
         )
+
+
+def _other_workers(count: int) -> str:
+    return "is 1 other worker" if count == 1 else f"are {count} other workers"
 
 
 def _check_correction(spec: JobSpec, parameters: ExemplarParameters) -> Iterator[Problem]:

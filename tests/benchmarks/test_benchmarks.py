@@ -3,13 +3,11 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.fcil.page import shown
-from benchmarks.training_load.command import Row, verdict
 from benchmarks.training_load.page import NAME, section
 from engram.federation import kernel
 
@@ -35,20 +33,12 @@ def test_quick_benchmarks_measure(script: str, tmp_path: Path) -> None:
     assert all(isinstance(value, float) and value > 0 for value in figures)
 
 
-@pytest.mark.parametrize(("milliseconds", "code"), [(9.5, 0), (9.6, 1)])
-def test_a_step_is_not_to_take_longer_than_the_prototypes(
-    milliseconds: float, code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = json.loads((ROOT / "docs/benchmark/training.json").read_text())["rows"]
-    semifci = next(Row(**row) for row in rows if row["algorithm"] == "semifci")
-    assert semifci.prototype_milliseconds == 9.5
-    assert verdict([replace(semifci, milliseconds=milliseconds)]) == code
-    assert "the prototype's 9.5 ms" in capsys.readouterr().out
-
-
 def test_the_page_shows_the_committed_steps() -> None:
     measured = json.loads((ROOT / "docs/benchmark/training.json").read_text(encoding="utf-8"))
-    assert shown((ROOT / "docs/benchmark.md").read_text(encoding="utf-8"), NAME) == section(measured)
+    text = shown((ROOT / "docs/benchmark.md").read_text(encoding="utf-8"), NAME)
+    assert text == section(measured)
+    (semifci,) = (row for row in measured["rows"] if row["algorithm"] == "semifci")
+    assert f"| 9.5 ({semifci['milliseconds'] / 9.5:.2f}) | 4 x 16 without gradient, 1 x 32 |" in text
 
 
 @pytest.mark.process

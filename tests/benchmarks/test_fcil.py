@@ -107,6 +107,15 @@ class TestSameRun:
         other.write_text("RATE = 2\n")
         assert digest_of("engram.learning.mine", tmp_path) != before
 
+    def test_a_module_counts_wherever_it_is_and_has_to_be_there(self, tmp_path: Path) -> None:
+        module = tmp_path / "mine.py"
+        module.write_text("RATE = 1\n")
+        before = digest_of("mine", tmp_path)
+        module.write_text("RATE = 2\n")
+        assert digest_of("mine", tmp_path) != before
+        with pytest.raises(FileNotFoundError):
+            digest_of("nowhere", tmp_path)
+
 
 class TestPieces:
     def test_what_is_missing_alike_is_one_grid_of_a_ratio_unless_it_takes_long(self) -> None:
@@ -294,7 +303,9 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_lists_its_variants() -> None:
     listed = command("--list")
     assert listed.returncode == 0, listed.stderr
-    assert [line.split("  ")[0] for line in listed.stdout.splitlines()] == [one.name for one in VARIANTS]
+    lines = listed.stdout.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == [one.name for one in VARIANTS]
+    assert next(line for line in lines if line.startswith("bic ")).endswith("[fashion-fcil-20]")
 
 
 @pytest.mark.parametrize(
@@ -305,6 +316,12 @@ def test_the_command_lists_its_variants() -> None:
         (["--seeds", "10,11", "--page", "page.md"], "seeds 10, 11 are for choosing settings"),
         (["--benchmark", "digits", "--json", "{file}"], "holds another benchmark"),
         (["--made-by", "."], "--made-by is for --confirm"),
+        (["--confirm", "--made-by", "."], "--confirm is for the rows of a file"),
+        (["--benchmark", "digits", "--only", "bic;replay"], "digits at label ratios 1 has no bic"),
+        (
+            ["--only", "discmatch, nearest means", "--ratios", "0.02"],
+            "at label ratios 0.02 has no discmatch, near",
+        ),
         (["--confirm", "--made-by", "docs"], "--made-by docs holds no checkout of engram"),
     ],
 )
@@ -339,6 +356,12 @@ def test_a_file_of_another_processor_is_not_added_to_and_may_be_started_over(
         with pytest.raises(SystemExit, match="measured on of another make, here it is"):
             main([*options, "replay", *more])
     assert asked == []
+    both = ["--only", "replay;icarl", *options[:-1]]
+    with pytest.raises(SystemExit, match="measured on of another make"):
+        main([*both, "--confirm"])
+    main([*both, "--confirm", "--drop-stale"])
+    assert asked[-1] == ["icarl", "replay"], "what was asked for is run, not lost"
+    save(file, {"command": "this"}, [old])
     main([*options, "fedlwf, BatchNorm"])
     assert [one.algorithm for one in load(file)[1]] == ["fedlwf, BatchNorm", "icarl"]
     main([*options, "replay", "--drop-stale"])

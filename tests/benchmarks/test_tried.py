@@ -50,16 +50,27 @@ def parameters(threshold: float) -> DiscMatchParameters:
     return DiscMatchParameters(threshold=threshold)
 
 
+def aligned(mean: tuple[float, float]) -> list[float]:
+    """Return what two images are taken for the second class with, (1/3, 2/3) being wanted of `mean`."""
+    odds = [(second / mean[1] * 2) / (first / mean[0]) for first, second in IMAGES.tolist()]
+    return [odd / (1 + odd) for odd in odds]
+
+
 def test_alignment_wants_the_shares_of_the_worker_s_labels() -> None:
-    """Of (.7, .3) on average (1/3, 2/3) is wanted: .8/.7/3 to .2/.3/3 x 2, and .6/.7/3 to .4/.3/3 x 2."""
-    chances = [0.8 / 0.7 / (0.8 / 0.7 + 2 * 0.2 / 0.3), 2 * 0.4 / 0.3 / (0.6 / 0.7 + 2 * 0.4 / 0.3)]
-    labels = [1, 1]
-    assert chances[0] < 0.5
-    algorithm = Aligned(parameters(chances[1] - 1e-3))
+    """The first batch's mean is (.7, .3); after one of (.1, .9) and it once more, the round's is (.5, .5)."""
+    first, second = aligned((0.7, 0.3))
+    assert first < 0.6 < second
+    algorithm = Aligned(parameters(0.6))
     algorithm.begin_round(context())
     found = algorithm._judge(context(), IMAGES)
-    assert found.labels.tolist() == labels
-    assert found.accepted.tolist() == [False, True]
+    assert (found.labels.tolist(), found.accepted.tolist()) == ([1, 1], [False, True])
+    algorithm._judge(context(), torch.tensor([[0.1, 0.9]]))
+    first, second = aligned((0.5, 0.5))
+    found = algorithm._judge(context(), IMAGES)
+    assert first < 0.5 < second
+    assert (found.labels.tolist(), found.accepted.tolist()) == ([0, 1], [1 - first >= 0.6, second >= 0.6])
+    algorithm.begin_round(context())
+    assert algorithm._judge(context(), IMAGES).labels.tolist() == [1, 1]
 
 
 def test_without_a_label_nothing_is_aligned() -> None:
@@ -69,13 +80,15 @@ def test_without_a_label_nothing_is_aligned() -> None:
     assert (found.labels.tolist(), found.accepted.tolist()) == ([0, 0], [True, False])
 
 
-@pytest.mark.parametrize(("labelled", "accepted"), [(3, [False, False]), (0, [True, False])])
+@pytest.mark.parametrize(
+    ("labelled", "accepted"), [(3, [False, False]), (2, [True, False]), (0, [True, False])]
+)
 def test_the_nearest_mean_has_a_vote(labelled: int, accepted: list[bool]) -> None:
     """Means lie on the axes, so .8, .2 is nearest to class 5 as well: (.8 + p) / 2 with p by cosines."""
     length = (0.8**2 + 0.2**2) ** 0.5
     p = 1 / (1 + np.exp(-10 * (0.8 - 0.2) / length))
     both = (0.8 + p) / 2
-    algorithm = NearestMeans(parameters(both + 1e-3 if labelled else 0.7))
+    algorithm = NearestMeans(parameters(both + 1e-3 if labelled == 3 else 0.7))
     algorithm.begin_round(context(labelled))
     assert algorithm._judge(context(labelled), IMAGES).accepted.tolist() == accepted
     surer = NearestMeans(parameters(both - 1e-3))
@@ -84,13 +97,13 @@ def test_the_nearest_mean_has_a_vote(labelled: int, accepted: list[bool]) -> Non
 
 
 def test_adaptive_thresholds_are_lower_for_what_is_seldom_accepted() -> None:
-    """At .75: of class 5 one was accepted and one refused; so class 0, never accepted, needs only .5."""
-    algorithm = Adaptive(parameters(0.75))
+    """Class 5 was accepted eight times at .9, class 0 never: .55 is enough for 0, .85 is not for 5."""
+    algorithm = Adaptive(parameters(0.9))
     algorithm.begin_round(context())
-    algorithm._judge(context(), IMAGES)
-    found = algorithm._judge(context(), torch.tensor([[0.45, 0.55], [0.6, 0.4]]))
+    algorithm._judge(context(), torch.tensor([[0.95, 0.05]]).repeat(8, 1))
+    found = algorithm._judge(context(), torch.tensor([[0.45, 0.55], [0.85, 0.15]]))
     assert found.labels.tolist() == [1, 0]
-    assert found.accepted.tolist()[0]
+    assert found.accepted.tolist() == [True, False]
 
 
 def test_a_helper_that_knows_one_of_the_classes_is_not_asked() -> None:

@@ -144,10 +144,10 @@ OTHERS: Mapping[str, Mapping[str, Other]] = {
         "distillation": Other(1.0),
     },
 }
-NOTHING = {
-    "glfc": {"acceptPrivacyRisk"},  # a person's consent
-    "lga": {"acceptPrivacyRisk"},
-    "fedcimatch": {"helpers", "helperChoice", "agreement"},  # it has no helpers
+NOTHING: Mapping[str, Mapping[str, Any]] = {
+    "glfc": {"acceptPrivacyRisk": True},  # a person's consent
+    "lga": {"acceptPrivacyRisk": True},
+    "fedcimatch": {"helpers": 0, "helperChoice": "random", "agreement": "required"},  # it has no helpers
 }
 """Parameters that are to change nothing."""
 
@@ -155,7 +155,7 @@ CASES = [(algorithm, name) for algorithm, others in OTHERS.items() for name in o
 
 
 def test_every_parameter_is_here() -> None:
-    assert {name: set(others) | NOTHING.get(name, set()) for name, others in OTHERS.items()} == {
+    assert {name: others.keys() | NOTHING.get(name, {}).keys() for name, others in OTHERS.items()} == {
         name: {schema.alias or field for field, schema in kind.model_fields.items()}
         for name, kind in ALGORITHMS.items()
     }
@@ -172,6 +172,19 @@ def test_another_value_makes_another_federation(
         for parameters in (basis, {**basis, name: other.value})
     )
     assert before != after
+
+
+@pytest.mark.parametrize("algorithm", NOTHING)
+def test_what_is_to_change_nothing_changes_nothing(
+    algorithm: str, make_job: MakeJob, make_world: MakeWorld
+) -> None:
+    basis = BASIS.get(algorithm, {})
+    for name, value in NOTHING[algorithm].items():
+        before, after = (
+            outcome(algorithm, json.dumps(parameters), 6, make_job, make_world)
+            for parameters in (basis, {**basis, name: value})
+        )
+        assert before == after
 
 
 @pytest.mark.parametrize("algorithm", OTHERS)

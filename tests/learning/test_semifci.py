@@ -296,7 +296,7 @@ def test_joint_learns_from_pseudo_labels_if_asked(make_job: MakeJob, make_world:
             "semifci",
             {"helpers": 2},
             SCARCE,
-            r"helpers: 2 are more than the other workers, of which there are 1: write at most 1",
+            r"helpers: 2 helpers, but there is 1 other worker: write at most 1",
         ),
         (
             "semifci",

@@ -19,6 +19,7 @@ from engram.report.compare import load_record
 from engram.run.composition import Place, compose, compose_for_worker
 from engram.run.directory import RunDirectory
 from engram.run.facts import cost, environment, exemplar_warning
+from engram.run.holdings import Holding, without_label
 from engram.run.recording import Keeper, Recorder, write_record
 from engram.run.worker import labels_of
 from engram.spec import parse_job
@@ -160,8 +161,8 @@ def test_rounding_that_leaves_nothing_unlabelled_is_refused_where_it_is_needed(
         compose(parse_job(document), Place(tmp_path))
     assert str(caught.value) == (
         "spec.dataset.labelRatio: 0.999 leaves no worker with an unlabelled sample of any class, and "
-        "discmatch with these parameters uses them: write less, raise samplesPerClass, or write "
-        "algorithm.parameters.unlabelledWeight: 0"
+        "discmatch with these parameters uses them: write less, there or for a group that has its own, or "
+        "write algorithm.parameters.unlabelledWeight: 0"
     )
     document["spec"]["algorithm"]["parameters"] = {"unlabelledWeight": 0}
     compose(parse_job(document), Place(tmp_path))
@@ -203,8 +204,13 @@ class TestWorkersThatOwnTheirData:
         owned["spec"]["algorithm"] = {"name": "discmatch"}
         for group in owned["spec"]["workers"]:
             group["dataset"]["labelRatio"] = 0.999
-        with pytest.raises(ConfigurationError, match="leaves no worker with an unlabelled sample"):
+        with pytest.raises(ConfigurationError) as caught:
             compose(parse_job(owned), Place(tmp_path))
+        assert str(caught.value) == (
+            "spec.dataset.labelRatio: 0.999 leaves no worker with an unlabelled sample of any class, and "
+            "discmatch with these parameters uses them: write less, there or for a group that has its own, "
+            "or write algorithm.parameters.unlabelledWeight: 0"
+        )
         owned["spec"]["workers"][1]["dataset"]["labelRatio"] = 0.5
         compose(parse_job(owned), Place(tmp_path))
 
@@ -224,13 +230,24 @@ class TestWorkersThatOwnTheirData:
         recorder.hellos["trainworker-south-0"] = hellos["trainworker-south-0"]
         assert any(missing in note for note in recorder.record(History(), "running").notes)
 
+    def test_a_class_that_nobody_holds_is_told(self, owned: dict[str, Any], tmp_path: Path) -> None:
+        with np.load(tmp_path / "north" / "data.npz") as found:
+            arrays = dict(found)
+        arrays["train_labels"] %= 3
+        np.savez(tmp_path / "north" / "data.npz", class_names=["0", "1", "2", "3"], **arrays)
+        told = compose(parse_job(owned), Place(tmp_path)).warnings()
+        assert "class 3 (3) has no training samples on any worker" in told
+
+    def test_not_more_than_three_holders_are_named(self) -> None:
+        holdings = [Holding(f"edge-{place}", {}, {7: 1}) for place in range(5)]
+        (told,) = without_label([[7]], ["a"] * 8, holdings)
+        assert "only edge-0, edge-1, edge-2 and 2 more hold images of it" in told
+
     def test_more_helpers_than_workers_are_told(self, owned: dict[str, Any], tmp_path: Path) -> None:
         owned["spec"]["algorithm"] = {"name": "semifci", "parameters": {"helpers": 5}}
         owned["spec"]["workers"][0]["dataset"]["labelRatio"] = 0.5
         told = compose(parse_job(owned), Place(tmp_path)).warnings()
-        assert any(
-            "helpers: 5 are more than the other workers, of which there are 1 now" in one for one in told
-        )
+        assert any("helpers: 5, but there is 1 other worker now" in one for one in told)
 
 
 def history() -> History:

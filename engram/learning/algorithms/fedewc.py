@@ -106,8 +106,8 @@ def fisher_diagonal(context: LocalContext, labelled: Indices, unlabelled: Indice
     parameters = dict(network.named_parameters())
     total = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     for images, targets in chain(_with_labels(context, labelled), _with_draws(context, unlabelled)):
-        # One by one: the square is of each sample's own gradient, and torch.func would ask for a model without
-        # buffers or branches, which a user's own may have. It happens once a task, not in a step.
+        # One by one: the square is of each sample's own gradient, and torch.func would ask for a model
+        # without buffers or branches, which a user's own may have. It happens once a task, not in a step.
         for image, target in zip(images, targets, strict=True):
             loss = losses.cross_entropy(network(image.unsqueeze(0)), target.unsqueeze(0))
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
