@@ -243,7 +243,11 @@ class TestMerging:
         assert load(tmp_path / "none.json") == ({}, [])
 
 
-SMALL = replace(DIGITS, settings={"training.roundsPerTask": 1, "training.localSteps": 2, "tasks.count": 2})
+SMALL = replace(
+    DIGITS,
+    settings={"training.roundsPerTask": 1, "training.localSteps": 2, "tasks.count": 2},
+    chosen=(),
+)
 
 
 @pytest.mark.process

@@ -65,17 +65,33 @@ def older(api: Api, crd: str) -> Iterator[str]:
     path = f"/apis/{GROUP}/v1alpha1/namespaces/default/{PLURAL}"
     api.apply(build(older=True))
     until_established(api, NAME)
-    until(lambda: served(api, path), "the older CRD to be served")
+    until(lambda: takes_objects(api, path), "the older CRD to be served")
     yield path
     api.delete("CustomResourceDefinition", NAME)
+    until(lambda: gone(api), "the older CRD to be gone")
 
 
-def served(api: Api, path: str) -> bool:
-    """Tell whether the API server lists objects at `path`."""
+def gone(api: Api) -> bool:
+    """Tell whether the CRD is away: to apply it anew before that would change the one that is going."""
     try:
-        api.ask("GET", path)
+        api.get("CustomResourceDefinition", NAME)
     except ApiError as error:
         if error.code == 404:
+            return True
+        raise
+    return False
+
+
+def takes_objects(api: Api, path: str) -> bool:
+    """Tell whether the API server would create an object at `path`.
+
+    Not yet (404), or not any more (405) while it still sees the CRD of the test before: it lists objects all
+    the while.
+    """
+    try:
+        api.ask("POST", path, load_yaml(TEXT), query={"dryRun": "All"})
+    except ApiError as error:
+        if error.code in (404, 405):
             return False
         raise
     return True

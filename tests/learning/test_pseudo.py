@@ -67,6 +67,18 @@ class TestAgreement:
         assert pseudo.accepted.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("threshold", "same"), [(0.9, True), (0.7, False)])
+def test_above_a_threshold_all_who_are_asked_agree_whatever_the_rule(threshold: float, same: bool) -> None:
+    """Above 1 - .5 / 3 a mean of three probabilities takes more than a half of each."""
+    drawn = torch.rand(3, 4000, 2, generator=torch.Generator().manual_seed(0)) ** 4
+    own, *helpers = drawn / drawn.sum(dim=2, keepdim=True)
+    rules: tuple[Agreement, ...] = ("votes", "required", "proposal")
+    found = [agreed(own, torch.stack(helpers), rule, threshold) for rule in rules]
+    taken = [torch.where(one.accepted, one.labels, -1) for one in found]
+    assert 100 < int(found[0].accepted.sum()) < 4000
+    assert (torch.equal(taken[0], taken[1]) and torch.equal(taken[0], taken[2])) is same
+
+
 def test_within_leaves_only_rows_from_the_first_allowed_on() -> None:
     logits = torch.tensor([[5.0, 0.0, 0.0]])
     assert torch.allclose(within(logits, 1), torch.tensor([[0.0, 0.5, 0.5]]))
