@@ -18,14 +18,14 @@ from benchmarks.fcil.page import write
 from benchmarks.training_load.federation import Federation
 from benchmarks.training_load.floor import Floor, graphed
 from benchmarks.training_load.page import NAME, against_prototype, section
-from benchmarks.training_load.setting import CASES, Case
+from benchmarks.training_load.setting import CASES, NAMED, PSEUDO, Case
 from engram.learning.algorithms import BUILT_IN
 from engram.learning.device import pick_device
 from engram.run.facts import environment
 
 NAMES = (
     *("finetune", "fedprox", "fedlwf", "fedewc", "scaffold", "feddyn", "replay", "icarl", "bic"),
-    *("glfc", "lga", "fedcimatch", "semifci", "discmatch"),
+    *("glfc", "lga", "fedcimatch", PSEUDO, "semifci", "discmatch"),
 )
 QUICK = ("finetune", "icarl", "discmatch")
 
@@ -64,7 +64,7 @@ def measured(case: Case, algorithm: str, rounds: int, steps: int) -> Row:
     passes = federation.passes()
     floor = Floor(case, passes, steps)
     graph = graphed(floor.step)
-    vectorised = BUILT_IN[algorithm].vectorised
+    vectorised = BUILT_IN[NAMED.get(algorithm, (algorithm,))[0]].vectorised
     crew = Federation(case, algorithm, rounds + 1, steps, batched=True) if vectorised else None
     ours, bare, replayed, together, used = [], [], [], [], []
     for _ in range(rounds + 1):
@@ -98,7 +98,7 @@ def measured(case: Case, algorithm: str, rounds: int, steps: int) -> Row:
 
 
 HEAD = (
-    f"{'data':20} {'algorithm':11} {'batch':>5} {'ms':>8} {'samples/s':>10} {'floor ms':>8} {'ratio':>6} "
+    f"{'data':20} {'algorithm':20} {'batch':>5} {'ms':>8} {'samples/s':>10} {'floor ms':>8} {'ratio':>6} "
     f"{'together':>8} {'speed-up':>8} {'graph ms':>8} {'GPU use':>7}  forward passes of a step"
 )
 
@@ -112,7 +112,7 @@ def line(row: Row) -> str:
     ]
     passes = ", ".join(f"{count} x {what}" for what, count in row.passes.items())
     return (
-        f"{row.data:20} {row.algorithm:11} {row.batch:5} {row.milliseconds:8.3f} "
+        f"{row.data:20} {row.algorithm:20} {row.batch:5} {row.milliseconds:8.3f} "
         f"{row.samples_per_second:10.0f} {row.floor_milliseconds:8.3f} {row.ratio:6.2f} "
         f"{times[0]:>8} {shown[0]:>8} {times[1]:>8} {shown[1]:>7}  {passes}"
     )
