@@ -67,7 +67,7 @@ class Table:
 
     def elsewhere(self, variant: str, ratio: float) -> bool:
         """Return whether rows of a variant were measured on another processor than most of the table."""
-        usual = next(iter(self.processors), "")
+        ((usual, _),) = Counter(row.cpu for row in self.rows).most_common(1)
         return any(row.cpu != usual for row in self.of(variant, ratio))
 
     def of(self, variant: str, ratio: float) -> list[Row]:

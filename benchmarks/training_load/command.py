@@ -18,7 +18,7 @@ from benchmarks.fcil.page import write
 from benchmarks.training_load.federation import Federation
 from benchmarks.training_load.floor import Floor, graphed
 from benchmarks.training_load.page import NAME, against_prototype, section
-from benchmarks.training_load.setting import CASES, NAMED, PSEUDO, Case
+from benchmarks.training_load.setting import CASES, PSEUDO, Case, named
 from engram.learning.algorithms import BUILT_IN
 from engram.learning.device import pick_device
 from engram.run.facts import environment
@@ -64,7 +64,7 @@ def measured(case: Case, algorithm: str, rounds: int, steps: int) -> Row:
     passes = federation.passes()
     floor = Floor(case, passes, steps)
     graph = graphed(floor.step)
-    vectorised = BUILT_IN[NAMED.get(algorithm, (algorithm,))[0]].vectorised
+    vectorised = BUILT_IN[named(algorithm)[0]].vectorised
     crew = Federation(case, algorithm, rounds + 1, steps, batched=True) if vectorised else None
     ours, bare, replayed, together, used = [], [], [], [], []
     for _ in range(rounds + 1):
@@ -143,7 +143,7 @@ def main() -> int:
             print(line(rows[-1]), flush=True)
     load.append(round(os.getloadavg()[0], 2))
     command = shlex.join(without_places(["python", *sys.argv]))
-    facts = {"command": command, **known, "device": name, "load_before_and_after": load}
+    facts = {"command": command, **known, "device": name, "rounds": rounds, "load_before_and_after": load}
     found = {**facts, "rows": [asdict(row) for row in rows]}
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

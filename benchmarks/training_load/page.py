@@ -18,7 +18,8 @@ def section(measured: Mapping[str, Any]) -> str:
     versions = f"engram {measured['engram']}, Python {measured['python']}, PyTorch {measured['torch']}"
     load = number(measured["load_before_and_after"][0])
     head = (
-        f"Milliseconds of {unit} that one step of one worker takes on {where}, medians over nine rounds,\n"
+        f"Milliseconds of {unit} that one step of one worker takes on {where}, medians over "
+        f"{measured['rounds']} rounds,\n"
         f"by `{measured['command']}`\n({versions}, load {load} before it began).\n"
         "The floor is a bare PyTorch loop that makes the same forward passes and one backward pass,\n"
         "and neither samples nor augments. It was measured beside each algorithm: where equal passes took\n"

@@ -73,7 +73,7 @@ class RandomImages:
 
 def job_of(case: Case, algorithm: str, rounds: int, steps: int) -> FederatedIncrementalJob:
     """Return the job that the figures of an algorithm, or of what is `NAMED`, are taken from."""
-    kind, parameters = NAMED.get(algorithm, (algorithm, {}))
+    kind, parameters = named(algorithm)
     return parse_job(
         {
             "apiVersion": "engram.dev/v1alpha1",
@@ -96,6 +96,11 @@ def job_of(case: Case, algorithm: str, rounds: int, steps: int) -> FederatedIncr
             },
         }
     )
+
+
+def named(name: str) -> tuple[str, Mapping[str, float]]:
+    """Return the algorithm and the parameters that a name of the table stands for."""
+    return NAMED.get(name, (name, {}))
 
 
 def _parameters(algorithm: str) -> dict[str, int]:

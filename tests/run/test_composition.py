@@ -157,15 +157,20 @@ def test_rounding_that_leaves_nothing_unlabelled_is_refused_where_it_is_needed(
     document["spec"]["dataset"] = {"labelRatio": 0.999}
     compose(parse_job(document), Place(tmp_path))
     document["spec"]["algorithm"] = {"name": "discmatch"}
-    with pytest.raises(ConfigurationError) as caught:
-        compose(parse_job(document), Place(tmp_path))
-    assert str(caught.value) == (
+    assert refusal(document, tmp_path) == (
         "spec.dataset.labelRatio: 0.999 leaves no worker with an unlabelled sample of any class, and "
         "discmatch with these parameters uses them: write less, there or for a group that has its own, or "
         "write algorithm.parameters.unlabelledWeight: 0"
     )
     document["spec"]["algorithm"]["parameters"] = {"unlabelledWeight": 0}
     compose(parse_job(document), Place(tmp_path))
+
+
+def refusal(document: dict[str, Any], folder: Path) -> str:
+    """Return why a job does not fit its data."""
+    with pytest.raises(ConfigurationError) as caught:
+        compose(parse_job(document), Place(folder))
+    return str(caught.value)
 
 
 class TestWorkersThatOwnTheirData:
@@ -188,9 +193,7 @@ class TestWorkersThatOwnTheirData:
     def test_a_class_that_nobody_has_a_label_of_is_refused(
         self, owned: dict[str, Any], tmp_path: Path
     ) -> None:
-        with pytest.raises(ConfigurationError) as caught:
-            compose(parse_job(owned), Place(tmp_path))
-        assert str(caught.value) == (
+        assert refusal(owned, tmp_path) == (
             "spec.dataset.labelRatio: class 3 (3) of task 2 has no label on any worker: only "
             "trainworker-north-0 holds images of it, and may see no label: give a group that holds images of "
             "it a labelRatio above 0"
@@ -204,9 +207,7 @@ class TestWorkersThatOwnTheirData:
         owned["spec"]["algorithm"] = {"name": "discmatch"}
         for group in owned["spec"]["workers"]:
             group["dataset"]["labelRatio"] = 0.999
-        with pytest.raises(ConfigurationError) as caught:
-            compose(parse_job(owned), Place(tmp_path))
-        assert str(caught.value) == (
+        assert refusal(owned, tmp_path) == (
             "spec.dataset.labelRatio: 0.999 leaves no worker with an unlabelled sample of any class, and "
             "discmatch with these parameters uses them: write less, there or for a group that has its own, "
             "or write algorithm.parameters.unlabelledWeight: 0"
